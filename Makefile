@@ -1,0 +1,70 @@
+# Every target works by itself on a fresh checkout: requirements/bootstrap.sh finds a Python of 3.12 or newer, makes
+# .venv and installs what is pinned in requirements/. A second run installs nothing and needs no network.
+
+BOOTSTRAP = @sh requirements/bootstrap.sh
+PY = .venv/bin/python
+ARGS =
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test lint bench soak lock clean
+
+help: ## show this list
+	@awk -F ': ## ' '/^[a-z]+: ## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo 'make test ARGS="-k name"             hands ARGS on (demo, test, bench, soak, lock)'
+	@echo 'make test PYTHON=/path/to/python3    uses this interpreter (3.12 or newer)'
+
+demo: ## run main.py, the first example of the README
+	$(BOOTSTRAP)
+	@$(PY) main.py $(ARGS)
+
+test: ## run the test suite
+	$(BOOTSTRAP) test
+	@$(PY) -m pytest $(ARGS)
+
+lint: ## check format, style, types, layers and pins
+	$(BOOTSTRAP) test lint
+	@failed=0; \
+	check() { \
+		name=$$1; shift; \
+		if output=$$("$$@" 2>&1); then echo "ok      $$name"; \
+		else failed=1; echo "FAILED  $$name"; printf '%s\n' "$$output" | sed 's/^/        /'; fi; \
+	}; \
+	check black .venv/bin/black --check --diff .; \
+	check ruff .venv/bin/ruff check .; \
+	check mypy .venv/bin/mypy py_orchestrate $(wildcard main.py examples/*.py tests/typing/*.py); \
+	check import-linter .venv/bin/lint-imports; \
+	check pins $(MAKE) --no-print-directory check-pins; \
+	exit $$failed
+
+# The lock files must work with any index: no file names a host, a path or an index.
+.PHONY: check-pins
+check-pins:
+	@! grep -rnE '(https?|file)://' Makefile requirements
+	@! grep -nE '^-' requirements/*.txt
+	@for name in requirements/*.in; do test -f "$${name%.in}.txt" || { echo "no $${name%.in}.txt: run make lock"; exit 1; }; done
+
+bench: ## run the benchmarks
+	$(BOOTSTRAP) test
+	@$(PY) -m tests.bench $(ARGS)
+
+soak: ## run the long endurance test
+	$(BOOTSTRAP) test
+	@$(PY) -m tests.soak $(ARGS)
+
+# Keeps the pinned versions that still fit; ARGS=--upgrade takes the newest. The order matters: test.in is held to
+# build.txt, and lint.in to both, for all of them are installed into one environment.
+lock: ## compile requirements/*.in to *.txt, with hashes
+	$(BOOTSTRAP) lock
+	@for name in build test lint lock; do \
+		echo "Compiling requirements/$$name.in"; \
+		$(PY) -m uv pip compile --quiet --universal --python-version 3.12 --python $(PY) --no-python-downloads \
+			--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(ARGS) \
+			--output-file requirements/$$name.txt requirements/$$name.in >/dev/null || exit 1; \
+	done
+	@$(MAKE) --no-print-directory check-pins
+
+clean: ## remove .venv, caches and build output
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	@find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,60 @@
+"""py_orchestrate: durable workflows in a library.
+
+General layout, from the top down; each layer imports only what is below it:
+
+* ``orchestrator``: what a program starts, stops and asks.
+* ``_engine/``: runs workflows: ``engine`` hands out work, ``runner`` makes one attempt, ``replay`` decides, ``bodies``
+  runs an activity, ``recovery`` is the background loop, ``workers`` and ``exits`` are its threads' life.
+* ``durable``, ``decorators``: what workflow code uses.
+* ``db_manager/``: the storage interface and its backends.
+* ``serialization``, ``_failures``: values and exceptions as text.
+* ``models``, ``errors``: plain data, and every exception.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import durable
+from .db_manager import (
+    BaseDatabaseManager,
+    DatabaseManager,
+    MemoryDatabaseManager,
+    SQLiteDatabaseManager,
+)
+from .decorators import activity, workflow
+from .models import WorkflowStatus
+from .orchestrator import Orchestrator, WorkflowHandle
+
+if TYPE_CHECKING:
+    from .db_manager import CosmosDatabaseManager
+
+__all__ = [
+    "BaseDatabaseManager",
+    "CosmosDatabaseManager",
+    "DatabaseManager",
+    "MemoryDatabaseManager",
+    "Orchestrator",
+    "SQLiteDatabaseManager",
+    "WorkflowHandle",
+    "WorkflowStatus",
+    "activity",
+    "durable",
+    "workflow",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Resolve what is costly to import on first use."""
+    if name == "CosmosDatabaseManager":
+        from .db_manager import CosmosDatabaseManager
+
+        return CosmosDatabaseManager
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("py-orchestrate")
+        except PackageNotFoundError:  # run from a folder that was never installed
+            return "0+unknown"
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

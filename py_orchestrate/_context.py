@@ -1,0 +1,110 @@
+"""Which workflow or activity the running code belongs to.
+
+A decorated function asks ``current_scope()`` whether it is called inside a workflow, and if so hands the call to the
+object that the engine put there. Nothing is patched. A context variable does not reach threads that a workflow starts
+by itself; a call there would run unrecorded, so such threads are noticed when they start (Python's audit event for it)
+and refused when they call.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from .errors import DurableCallError
+
+
+class Unwind(BaseException):  # noqa: N818 - a signal, not an error
+    """Carries a workflow's thread out of the user's code when the run ends here without ending.
+
+    Derives from ``BaseException`` so that ``except Exception`` does not catch it. Code that catches even this one
+    gains nothing: the run's context is sealed, and every further durable call raises it again.
+    """
+
+
+class Scope(Protocol):
+    """What stands around the code that runs: a workflow, or an activity's body."""
+
+    def call_activity(self, name: str, function: Callable[..., Any] | None, args: Any, kwargs: Any) -> Any:
+        """Make a call of an activity and return its result."""
+        ...
+
+    def submit_activity(self, name: str, function: Callable[..., Any] | None, args: Any, kwargs: Any) -> Any:
+        """Begin a call of an activity and return its future."""
+        ...
+
+    def next_effect_id(self) -> str:
+        """Return an id for an effect at this place of a workflow's code, the same in every replay."""
+        ...
+
+    def info(self) -> Any:
+        """Return what ``durable.info()`` tells."""
+        ...
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the workflow's code is still running."""
+        ...
+
+    @property
+    def is_workflow(self) -> bool:
+        """Whether this is a workflow's own code, whose calls are recorded."""
+        ...
+
+
+_scope: ContextVar[Scope | None] = ContextVar("py_orchestrate_scope", default=None)
+_started_in: weakref.WeakKeyDictionary[threading.Thread, Scope] = weakref.WeakKeyDictionary()
+_watching = False
+_watch_lock = threading.Lock()
+
+set_scope = _scope.set
+reset_scope = _scope.reset
+
+
+def current_scope() -> Scope | None:
+    """Return what stands around the calling code, or ``None`` outside of workflows and activities.
+
+    Raises:
+        DurableCallError: The calling thread was started by a workflow that is still running.
+    """
+    scope = _scope.get()
+    if scope is None and _started_in:
+        starter = _started_in.get(threading.current_thread())
+        if starter is not None and starter.is_active:
+            raise foreign_thread_error()
+    return scope
+
+
+def foreign_thread_error() -> DurableCallError:
+    """Return the error for a durable call in a thread that the library did not start."""
+    return DurableCallError(
+        f"a durable call was made in the thread {threading.current_thread().name!r}, which the workflow started by "
+        "itself: it could not be recorded. Run activities in parallel with activity.submit(...), activity.map(...) and "
+        "durable.gather(...)"
+    )
+
+
+def watch_threads() -> None:
+    """From now on, notice the threads that workflows start. Costs nothing for threads that others start."""
+    global _watching  # noqa: PLW0603 - once for the interpreter, as an audit hook cannot be taken back
+    with _watch_lock:
+        if not _watching:
+            _watching = True
+            sys.addaudithook(_on_audit_event)
+
+
+def _on_audit_event(event: str, args: tuple[Any, ...]) -> None:
+    if event not in ("_thread.start_new_thread", "_thread.start_joinable_thread"):
+        return
+    scope = _scope.get()
+    if scope is None:
+        scope = _started_in.get(threading.current_thread()) if _started_in else None
+    elif not scope.is_workflow:
+        scope = None
+    thread = getattr(args[0], "__self__", None)
+    if scope is not None and isinstance(thread, threading.Thread):
+        _started_in[thread] = scope

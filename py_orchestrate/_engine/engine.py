@@ -1,0 +1,363 @@
+"""The engine: what an orchestrator starts and stops.
+
+It holds the owner's name under which runs are claimed, the workers, and the runs that are under way, and it decides who
+runs what: a new run goes straight to a free worker, which claims it in the commit that creates it; when all are busy it
+is stored free, and a worker that ends a run claims the oldest one in the commit that stores the end. So no queue grows in
+memory, and any orchestrator on the store may take what waits.
+
+States: ``new`` -> ``running`` -> ``stopping`` -> ``stopped`` -> ``running`` …; ``forked`` in the child of a process in
+which it was running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+from .._clock import Clock
+from .._context import Unwind, current_scope, watch_threads
+from .._forks import watch_forks
+from .._registry import WorkflowRegistry
+from ..db_manager.base import BaseDatabaseManager
+from ..errors import ClaimLostError, OrchestratorStateError, StorageError
+from ..models import WorkflowEnd, WorkflowRecord
+from ..serialization import Serializer
+from .bodies import BodyRunner
+from .exits import leave_at_exit
+from .recovery import RecoveryLoop
+from .runner import WorkflowRun
+from .workers import EventLoopThread, WorkerPool
+
+_logger = logging.getLogger(__name__)
+
+_FIRST_RETRY_SECONDS = 0.05
+_LONGEST_RETRY_SECONDS = 5.0
+
+
+class Engine:
+    """Runs the workflows of one orchestrator."""
+
+    def __init__(
+        self,
+        *,
+        database: BaseDatabaseManager,
+        registry: WorkflowRegistry,
+        serializer: Serializer,
+        clock: Clock,
+        max_workers: int,
+        poll_interval_seconds: float,
+        closes_database: bool,
+    ) -> None:
+        self.database = database
+        self.registry = registry
+        self.serializer = serializer
+        self.clock = clock
+        self.owner = ""
+        self._max_workers = max_workers
+        self._poll_interval = poll_interval_seconds
+        self._closes_database = closes_database
+        self._told_of_single_process = False
+        self._state = "new"
+        self._reset()
+        watch_forks(self)
+
+    def _reset(self) -> None:
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._leaving = threading.Event()
+        self._busy = 0
+        self._capacity = self._max_workers
+        self._something_waits = False
+        self._runs: dict[str, WorkflowRun] = {}
+        self._waiters: dict[str, list[threading.Event]] = {}
+        self._loop = EventLoopThread()
+        self.bodies = BodyRunner(self.registry, self.serializer, self.clock, self._loop.run)
+        self._workers = WorkerPool("worker", self._max_workers)
+        self._activity_threads = WorkerPool("activity", self._max_workers)
+        self._recovery = RecoveryLoop(self, poll_interval_seconds=self._poll_interval)
+
+    def after_fork_in_child(self) -> None:
+        """Let go of the parent's threads; the runs go on there, not here."""
+        if self._state in ("running", "stopping"):
+            self._state = "forked"
+        self._reset()
+
+    # --- start and stop ---------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Register as an owner and begin to claim; nothing if already running.
+
+        Raises:
+            OrchestratorStateError: Workflows are still running since the last stop.
+            StorageError: The database cannot be written.
+        """
+        with self._lock:
+            if self._state == "running":
+                return
+            if self._state == "stopping":
+                raise OrchestratorStateError(
+                    f"the orchestrator is still stopping: {self._describe_runs()}; call start() when stop() has "
+                    "returned True"
+                )
+            self._reset_threads()
+            owner = uuid.uuid4().hex
+            self.database.register_owner(owner)
+            self.owner = owner
+            self._tell_of_single_process()
+            watch_threads()
+            self._state = "running"
+            self._recovery.start()
+        leave_at_exit(self)
+
+    def _reset_threads(self) -> None:
+        lock, changed = self._lock, self._changed
+        self._reset()
+        self._lock, self._changed = lock, changed
+
+    def stop(self, timeout: float | None) -> bool:
+        """Stop claiming and wait for what runs; return whether all of it has ended."""
+        with self._lock:
+            if self._state == "forked":
+                self._state = "new"
+            if self._state in ("new", "stopped"):
+                return True
+            self._state = "stopping"
+        self._recovery.stop()
+        if self._is_own_thread():
+            self._leaving.set()
+            _logger.warning("stop() was called by a workflow of this orchestrator; it stops when that has ended")
+            return False
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._busy == 0, timeout):
+                _logger.warning(
+                    "stop() does not wait any longer for %s; they end at their next step, and go on at the next start",
+                    self._describe_runs(),
+                )
+                self._leaving.set()
+                return False
+            self._retire()
+            return True
+
+    def leave(self, timeout: float) -> None:
+        """See ``exits.Leaver``."""
+        self._leaving.set()
+        self.stop(timeout)
+
+    def _retire(self) -> None:
+        """Give the claims back and end the threads, once nothing runs; the lock is held."""
+        if self._state != "stopping":
+            return
+        self._state = "stopped"
+        self._workers.stop()
+        self._activity_threads.stop()
+        self._loop.stop()
+        try:
+            self.database.release_owner(self.owner)
+            if self._closes_database:
+                self.database.close()
+        except StorageError as error:
+            _logger.warning("the orchestrator could not sign off; others will notice that it is gone: %s", error)
+
+    def _is_own_thread(self) -> bool:
+        pools = (self._workers, self._activity_threads, self._loop)
+        return any(pool.owns_current_thread() for pool in pools)
+
+    def _describe_runs(self) -> str:
+        runs = [f"{run.record.name} {run.record.id} (in {run.current_activity})" for run in self.active_runs()]
+        shown = ", ".join(runs[:10]) + (f" and {len(runs) - 10} more" if len(runs) > 10 else "")
+        return f"{len(runs)} running workflow(s): {shown}"
+
+    def _tell_of_single_process(self) -> None:
+        if "leases" not in self.database.capabilities and not self._told_of_single_process:
+            self._told_of_single_process = True
+            _logger.warning(
+                "%s has no leases: use its store from one orchestrator in one process only",
+                type(self.database).__name__,
+            )
+
+    # --- handing out work -------------------------------------------------------------------------------------------
+
+    def create(self, record: WorkflowRecord, claimed: Callable[[WorkflowRecord, str], WorkflowRecord]) -> Any:
+        """Store a new run and, where a worker is free, run it; return what ``create_workflow`` returns.
+
+        Args:
+            record: The run, free.
+            claimed: Gives the record as claimed by an owner.
+
+        Raises:
+            OrchestratorStateError: The orchestrator was stopped, or was started before a fork.
+        """
+        self.check_accepting()
+        if not self.reserve(1):
+            existing = self.database.create_workflow(record)
+            self._something_waits = True
+            if self._state == "running" and self._busy < self._capacity:
+                self._recovery.wake()
+            return existing
+        handed_over = False
+        try:
+            own = claimed(record, self.owner)
+            existing = self.database.create_workflow(own)
+            if existing is None:
+                handed_over = True
+                self.dispatch(own, is_new=True)
+            return existing
+        finally:
+            if not handed_over:
+                self.free(1)
+
+    def check_accepting(self) -> None:
+        """Raise unless new runs may be stored.
+
+        Raises:
+            OrchestratorStateError: The orchestrator was stopped, or was started before a fork.
+        """
+        if self._state == "forked":
+            raise OrchestratorStateError(
+                "the orchestrator was started before this process was forked; call start() in the child"
+            )
+        if self._state in ("stopping", "stopped"):
+            raise OrchestratorStateError(f"the orchestrator is {self._state}; call start() to use it again")
+        if self._state == "new":
+            _logger.warning("the orchestrator is not started: the workflow is stored and waits for start()")
+
+    def reserve(self, limit: int | None = None) -> int:
+        """See ``RecoveryHost``."""
+        with self._lock:
+            if self._state != "running":
+                return 0
+            free = max(0, self._capacity - self._busy)
+            reserved = free if limit is None else min(limit, free)
+            self._busy += reserved
+            return reserved
+
+    def free(self, workers: int) -> None:
+        """See ``RecoveryHost``."""
+        if not workers:
+            return
+        with self._changed:
+            self._busy -= workers
+            if self._something_waits and self._state == "running":
+                self._something_waits = False
+                self._recovery.wake()
+            if self._busy == 0 and self._leaving.is_set():
+                self._retire()
+            self._changed.notify_all()
+
+    def dispatch(self, record: WorkflowRecord, *, is_new: bool) -> None:
+        """See ``RecoveryHost``."""
+        self._workers.submit(lambda: self._work(record, is_new=is_new))
+
+    def _work(self, record: WorkflowRecord, *, is_new: bool) -> None:
+        """Run ``record`` and whatever is claimed in its place, on a worker."""
+        current: WorkflowRecord | None = record
+        try:
+            while current is not None:
+                current, is_new = self._run(current, is_new=is_new), False
+        finally:
+            self.free(1)
+
+    def _run(self, record: WorkflowRecord, *, is_new: bool) -> WorkflowRecord | None:
+        run = WorkflowRun(self, record, is_new=is_new)
+        self._runs[record.id] = run
+        if len(self._runs) == 1:
+            self._recovery.notice_activity()
+        try:
+            return run.execute()
+        finally:
+            del self._runs[record.id]
+            for waiter in self._waiters.pop(record.id, ()):
+                waiter.set()
+
+    # --- what a run needs (see RunHost) -------------------------------------------------------------------------------
+
+    @property
+    def is_leaving(self) -> bool:
+        """See ``RunHost``."""
+        return self._leaving.is_set()
+
+    def persist(self, write: Callable[[], Any]) -> Any:
+        """See ``RunHost``."""
+        delay = _FIRST_RETRY_SECONDS
+        while True:
+            try:
+                return write()
+            except ClaimLostError as lost:
+                _logger.info("%s", lost)
+                raise Unwind from lost
+            except StorageError as error:
+                _logger.warning("a write is tried again in %.2f s: %s", delay, error)
+                if self._leaving.wait(delay):
+                    raise Unwind from error
+                delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
+
+    def in_background(self, work: Callable[[], None]) -> None:
+        """See ``RunHost``."""
+        self._activity_threads.submit(work)
+
+    def finish(self, record: WorkflowRecord, end: WorkflowEnd) -> WorkflowRecord | None:
+        """See ``RunHost``."""
+        if self._state != "running" or self._busy > self._capacity:
+            self.persist(lambda: self.database.finish_workflow(record.id, record.epoch, end))
+            return None
+        claimed = self.persist(
+            lambda: self.database.finish_and_claim(
+                record.id, record.epoch, end, owner=self.owner, names=self.workflow_names()
+            )
+        )
+        if not claimed:
+            return None
+        if self._state != "running":  # stopped meanwhile: what is not begun stays for others
+            self.persist(lambda: self.database.release_workflow(claimed[0].id, claimed[0].epoch))
+            return None
+        following: WorkflowRecord = claimed[0]
+        return following
+
+    # --- what the recovery loop and the orchestrator need -------------------------------------------------------------
+
+    def active_runs(self) -> list[WorkflowRun]:
+        """See ``RecoveryHost``."""
+        return list(self._runs.values())
+
+    def workflow_names(self) -> Collection[str]:
+        """See ``RecoveryHost``."""
+        return list(self.registry.workflows)
+
+    def current_activity(self, workflow_id: str) -> str | None:
+        """Return the activity that a run of this engine is in; ``None`` where it does not run here."""
+        run = self._runs.get(workflow_id)
+        return None if run is None else run.current_activity
+
+    @contextlib.contextmanager
+    def waiting_for(self, workflow_id: str) -> Iterator[threading.Event]:
+        """Lend an event that is set when a run of this engine ends or leaves.
+
+        A worker that waits is replaced by another for as long, so that workflows that wait for others cannot use up the
+        workers that those need.
+        """
+        event = threading.Event()
+        self._waiters.setdefault(workflow_id, []).append(event)
+        holds_worker = current_scope() is not None and self._is_own_thread()
+        if holds_worker:
+            self._change_capacity(+1)
+        try:
+            yield event
+        finally:
+            if holds_worker:
+                self._change_capacity(-1)
+            with contextlib.suppress(KeyError, ValueError):
+                self._waiters[workflow_id].remove(event)
+                if not self._waiters[workflow_id]:
+                    del self._waiters[workflow_id]
+
+    def _change_capacity(self, by: int) -> None:
+        with self._lock:
+            self._capacity += by
+            for pool in (self._workers, self._activity_threads):
+                pool.change_limit(by)
+        if by > 0:
+            self._recovery.wake()

@@ -1,0 +1,61 @@
+"""What happens to running workflows when the program ends without ``stop()``.
+
+One thread waits for the main thread to end: by falling off the script's end, ``sys.exit``, an exception or Ctrl+C. It is
+no daemon, so the interpreter waits for it, and it lets every engine leave in order: no new activity starts, the
+activities that are running may end and are recorded, for at most ``GRACE_SECONDS`` in all, and the runs are handed back.
+``atexit`` would be too late for that, and signal handlers belong to the program.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from typing import Protocol
+
+from .._forks import watch_forks
+
+GRACE_SECONDS = 10.0
+
+
+class Leaver(Protocol):
+    """An engine, as seen from here."""
+
+    def leave(self, timeout: float) -> None:
+        """Hand back what runs as soon as its running activities have ended, waiting at most ``timeout`` seconds."""
+        ...
+
+
+class _ExitGuard:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._engines: weakref.WeakSet[Leaver] = weakref.WeakSet()
+        self._thread: threading.Thread | None = None
+        watch_forks(self)
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's engines and thread."""
+        self._lock = threading.Lock()
+        self._engines = weakref.WeakSet()
+        self._thread = None
+
+    def watch(self, engine: Leaver) -> None:
+        with self._lock:
+            self._engines.add(engine)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._main, name="py_orchestrate-exit-guard", daemon=False)
+                self._thread.start()
+
+    def _main(self) -> None:
+        threading.main_thread().join()
+        deadline = time.monotonic() + GRACE_SECONDS
+        for engine in list(self._engines):
+            engine.leave(max(0.0, deadline - time.monotonic()))
+
+
+_guard = _ExitGuard()
+
+
+def leave_at_exit(engine: Leaver) -> None:
+    """Let the engine leave when the main thread has ended."""
+    _guard.watch(engine)

@@ -1,0 +1,140 @@
+"""The background loop: takes up runs that nobody holds, and stores what lingers in those that run here.
+
+One turn is ``tick(now)``. In-process work never waits for a turn: it is handed over directly, or wakes the loop. An idle
+turn costs a few small reads. A storage that fails makes the turns rarer, up to once in ``_LONGEST_BACKOFF_SECONDS``, and
+never ends the loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+from .._clock import Clock
+from ..db_manager.base import BaseDatabaseManager
+from ..errors import OrchestrateError
+from ..models import WorkflowRecord
+from .runner import WorkflowRun
+
+_logger = logging.getLogger(__name__)
+
+LINGER_SECONDS = 0.05
+_LONGEST_BACKOFF_SECONDS = 30.0
+
+
+class RecoveryHost(Protocol):
+    """What the loop needs of the engine around it."""
+
+    database: BaseDatabaseManager
+    clock: Clock
+    owner: str
+
+    def active_runs(self) -> list[WorkflowRun]:
+        """Return the runs that are running here."""
+        ...
+
+    def workflow_names(self) -> Collection[str]:
+        """Return the names that may be claimed."""
+        ...
+
+    def reserve(self, limit: int | None = None) -> int:
+        """Reserve up to ``limit`` free workers, all by default, and return how many."""
+        ...
+
+    def free(self, workers: int) -> None:
+        """Give reserved workers back."""
+        ...
+
+    def dispatch(self, record: WorkflowRecord, *, is_new: bool) -> None:
+        """Run a claimed run on a reserved worker."""
+        ...
+
+
+class RecoveryLoop:
+    """Calls ``tick`` on a thread of its own, until stopped."""
+
+    def __init__(self, host: RecoveryHost, *, poll_interval_seconds: float) -> None:
+        self._host = host
+        self._poll_interval = poll_interval_seconds
+        self._poll_due = host.clock.monotonic()
+        self._backoff = 0.0
+        self._unknown_names: set[str] = set()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._main, name="py_orchestrate-recovery", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; its first turn comes at once."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look for runs to take up now."""
+        self._poll_due = self._host.clock.monotonic()
+        self._wake.set()
+
+    def notice_activity(self) -> None:
+        """Tell the loop that a run has begun, so that it looks after it."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End the thread, and wait for it unless it is the caller."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(timeout=5)
+
+    def tick(self, now: float) -> float:
+        """Take one turn at the monotonic time ``now``; return in how many seconds the next one is due."""
+        busy = False
+        for run in self._host.active_runs():
+            busy = True
+            self._guarded(run.store_what_lingers)
+        if now >= self._poll_due:
+            succeeded = self._guarded(self._claim)
+            self._backoff = 0.0 if succeeded else min(max(self._backoff * 2, 0.5), _LONGEST_BACKOFF_SECONDS)
+            self._poll_due = max(self._poll_due, now + max(self._poll_interval, self._backoff))
+        wait = self._poll_due - now
+        return min(wait, LINGER_SECONDS) if busy else wait
+
+    def _main(self) -> None:
+        while not self._stopping:
+            self._wake.clear()
+            wait = self.tick(self._host.clock.monotonic())
+            if not self._stopping:
+                self._wake.wait(max(0.0, wait))
+
+    def _claim(self) -> None:
+        names = self._host.workflow_names()
+        reserved = self._host.reserve()
+        try:
+            if reserved:
+                for record in self._host.database.claim_workflows(self._host.owner, names, reserved):
+                    reserved -= 1
+                    self._host.dispatch(record, is_new=False)
+        finally:
+            self._host.free(reserved)
+        self._tell_of_unknown_names(names)
+
+    def _tell_of_unknown_names(self, names: Collection[str]) -> None:
+        unknown = self._host.database.pending_names() - set(names) - self._unknown_names
+        if unknown:
+            self._unknown_names |= unknown
+            _logger.warning(
+                "workflows are waiting whose names nobody has registered here: %s; they stay as they are until an "
+                "orchestrator that has imported them starts",
+                ", ".join(sorted(map(repr, unknown))),
+            )
+
+    def _guarded(self, action: Callable[[], None]) -> bool:
+        """Run the action; log what it raises, because the loop must go on. Return whether it succeeded."""
+        try:
+            action()
+        except OrchestrateError as error:
+            _logger.warning("the background loop will try again: %s", error)
+            return False
+        except Exception:
+            _logger.exception("unexpected error in the background loop; it goes on")
+            return False
+        return True

@@ -1,0 +1,103 @@
+"""The engine's one decision: what the history says about the next call. Pure: no I/O, no threads, no clock.
+
+A step's identity is its ordinal in the workflow. The recorded kind and name are a check: where they differ from the
+call, the code no longer is the code that wrote the history, and nothing it computes from here on can be trusted.
+
+Two special cases. A recorded failure at the very end of the history is not replayed but run again, because a recovery
+runs again what was interrupted or failed; once anything is recorded after it, the workflow has acted on the failure, and
+it is replayed. And 1.0.2's steps, which have no ordinals (theirs are negative), are matched by name, in their order,
+wherever no step of ours is recorded.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from ..models import ActivityStatus, StepOutcome
+
+_COMPLETED: Final = ActivityStatus.COMPLETED.value
+_FAILED: Final = ActivityStatus.FAILED.value
+
+
+class Run:
+    """The decision to run the call: no usable outcome is recorded."""
+
+
+class Mismatch(NamedTuple):
+    """The decision to fail the workflow: another call is recorded at this place.
+
+    Attributes:
+        sequence: The place.
+        recorded: What is recorded there.
+        called: What the code called; ``None`` when the code ended instead.
+    """
+
+    sequence: int
+    recorded: str
+    called: str | None
+
+    @property
+    def message(self) -> str:
+        """The whole story, for the error."""
+        if self.called is None:
+            return (
+                f"step {self.sequence}: history has {self.recorded!r}, but the code ended before it; the workflow's code "
+                "was changed while this run was under way"
+            )
+        return (
+            f"step {self.sequence}: history has {self.recorded!r}, code called {self.called!r}; the workflow's code was "
+            "changed while this run was under way, or it is not deterministic"
+        )
+
+
+RUN: Final = Run()
+Decision = StepOutcome | Run | Mismatch
+
+
+class History:
+    """The recorded outcomes of one run, as a replay uses them up."""
+
+    __slots__ = ("_legacy", "_steps", "last")
+
+    def __init__(self, outcomes: Iterable[StepOutcome] = ()) -> None:
+        steps = {outcome.sequence: outcome for outcome in outcomes}
+        self._legacy: dict[str, deque[StepOutcome]] = {}
+        for sequence in sorted(sequence for sequence in steps if sequence < 0):
+            outcome = steps.pop(sequence)
+            if outcome.status == _COMPLETED:
+                self._legacy.setdefault(outcome.name, deque()).append(outcome)
+        self._steps = steps
+        self.last = max(steps, default=-1)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is recorded."""
+        return not self._steps and not self._legacy
+
+    def decide(self, sequence: int, kind: str, name: str) -> Decision:
+        """Return the outcome to replay, ``RUN``, or the mismatch, for the call at ``sequence``."""
+        step = self._steps.get(sequence)
+        if step is None:
+            return self._decide_legacy(name)
+        if step.name != name or step.kind != kind:
+            return Mismatch(sequence, _shown(step.kind, step.name), _shown(kind, name))
+        if step.status == _COMPLETED or (step.status == _FAILED and sequence < self.last):
+            return step
+        return RUN
+
+    def leftover(self, sequence: int) -> Mismatch | None:
+        """Return the mismatch of a code that ended with ``sequence`` calls while more are recorded, if so."""
+        if sequence > self.last:
+            return None
+        step = self._steps[min(recorded for recorded in self._steps if recorded >= sequence)]
+        return Mismatch(step.sequence, _shown(step.kind, step.name), None)
+
+    def _decide_legacy(self, name: str) -> Decision:
+        waiting = self._legacy.get(name)
+        return waiting.popleft() if waiting else RUN
+
+
+def _shown(kind: str, name: str) -> str:
+    return name if kind == "activity" else f"{kind} {name}"

@@ -1,0 +1,135 @@
+"""Threads that run work, and a thread that runs an event loop.
+
+The threads are daemons, not those of ``concurrent.futures.ThreadPoolExecutor``: the interpreter joins that one's threads
+at exit, after it has begun to refuse new work, and so a script that falls off its end would wait for whole workflows, or
+for ever. What has to end in order is ended by ``exits.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+_logger = logging.getLogger(__name__)
+
+
+class WorkerPool:
+    """Up to ``limit`` threads, started when needed; what is submitted beyond that waits in a queue."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        self._name = name
+        self._limit = limit
+        self._queue: deque[Callable[[], None]] = deque()
+        self._threads: set[threading.Thread] = set()
+        self._idle = 0
+        self._started = 0
+        self._stopped = False
+        self._changed = threading.Condition()
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run ``work`` on one of the threads."""
+        with self._changed:
+            self._queue.append(work)
+            if self._idle >= len(self._queue):
+                self._changed.notify()
+            elif len(self._threads) < self._limit:
+                self._started += 1
+                thread = threading.Thread(
+                    target=self._main, name=f"py_orchestrate-{self._name}-{self._started}", daemon=True
+                )
+                self._threads.add(thread)
+                thread.start()
+
+    def change_limit(self, by: int) -> None:
+        """Allow more threads, or fewer: those that are running are not ended."""
+        with self._changed:
+            self._limit += by
+
+    def stop(self) -> None:
+        """Let the threads end when the queue is empty."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def owns_current_thread(self) -> bool:
+        """Return whether the calling thread is one of these."""
+        return threading.current_thread() in self._threads
+
+    def _main(self) -> None:
+        while (work := self._next()) is not None:
+            try:
+                work()
+            except BaseException:
+                _logger.exception("unexpected error on thread %s", threading.current_thread().name)
+            del work  # a waiting thread must not keep the last run's objects alive
+        with self._changed:
+            self._threads.discard(threading.current_thread())
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._changed:
+            while not self._queue:
+                if self._stopped:
+                    return None
+                self._idle += 1
+                try:
+                    self._changed.wait()
+                finally:
+                    self._idle -= 1
+            return self._queue.popleft()
+
+
+class EventLoopThread:
+    """An asyncio event loop on a thread of its own, started on first use."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run the coroutine on the loop and wait for what it comes to."""
+        error, result = asyncio.run_coroutine_threadsafe(_outcome(coroutine), self._started_loop()).result()
+        if error is not None:
+            raise error
+        return result
+
+    def owns_current_thread(self) -> bool:
+        """Return whether the calling thread is the loop's."""
+        return threading.current_thread() is self._thread
+
+    def stop(self) -> None:
+        """End the loop's thread."""
+        with self._lock:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._loop = None
+
+    def _started_loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=_run_loop, args=(self._loop,), name="py_orchestrate-event-loop", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+async def _outcome(coroutine: Coroutine[Any, Any, Any]) -> tuple[BaseException | None, Any]:
+    # Caught in here, so that a SystemExit does not end the loop and a CancelledError stays what it is.
+    try:
+        return None, await coroutine
+    except BaseException as error:  # noqa: BLE001 - raised again by run()
+        return error, None

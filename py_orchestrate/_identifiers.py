@@ -1,0 +1,60 @@
+"""Workflow ids: what is accepted, and how one is made.
+
+The rule is the narrowest of all backends' (Cosmos DB refuses ``/ \\ ? #`` in an item's id), so that a program that runs
+on SQLite keeps running when its store is exchanged.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+
+from .errors import InvalidWorkflowIdError
+
+MAX_WORKFLOW_ID_LENGTH = 200
+_FORBIDDEN = frozenset("/\\?#")
+
+
+def new_workflow_id() -> str:
+    """Return a fresh id: a UUID of version 7 (RFC 9562), whose text sorts by the time it was made.
+
+    Neighbours in time are then neighbours in a database's index, which keeps inserts cheap in a large file.
+    """
+    milliseconds = time.time_ns() // 1_000_000
+    tail = int.from_bytes(os.urandom(10))
+    value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | tail
+    value = value & ~(0xF000 << 64) | 0x7000 << 64
+    value = value & ~(0xC000 << 48) | 0x8000 << 48
+    return str(uuid.UUID(int=value))
+
+
+def check_workflow_id(workflow_id: object) -> str:
+    """Return ``workflow_id`` if every backend can store it.
+
+    Raises:
+        TypeError: It is not a string.
+        InvalidWorkflowIdError: It is empty, longer than 200 characters, begins or ends with white space, or has one of
+            ``/ \\ ? #``, a control character or a lone surrogate in it.
+    """
+    if not isinstance(workflow_id, str):
+        raise TypeError(f"a workflow id is a str, not {type(workflow_id).__name__}")
+    if not workflow_id:
+        raise InvalidWorkflowIdError("a workflow id must not be empty")
+    if len(workflow_id) > MAX_WORKFLOW_ID_LENGTH:
+        raise InvalidWorkflowIdError(
+            f"a workflow id has at most {MAX_WORKFLOW_ID_LENGTH} characters, this one has {len(workflow_id)}"
+        )
+    for character in workflow_id:
+        if character in _FORBIDDEN or ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0 or _is_surrogate(character):
+            raise InvalidWorkflowIdError(
+                f"workflow id {ascii(workflow_id)} has the character {ascii(character)}; "
+                "/ \\ ? #, control characters and lone surrogates are not allowed"
+            )
+    if workflow_id != workflow_id.strip():
+        raise InvalidWorkflowIdError(f"workflow id {workflow_id!r} begins or ends with white space")
+    return workflow_id
+
+
+def _is_surrogate(character: str) -> bool:
+    return 0xD800 <= ord(character) <= 0xDFFF

@@ -1,0 +1,232 @@
+"""What is registered under which name.
+
+``workflows`` and ``activities`` are plain dictionaries from names to functions, as in 1.0.2, and callers may clear or
+fill them. What the engine needs to know besides (the signature, whether the function is ``async``) is worked out once
+for each function and kept beside them.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .errors import ActivityNotFoundError, DuplicateNameError, WorkflowNotFoundError
+from .serialization import known_types
+
+_logger = logging.getLogger(__name__)
+
+_NAMED_KINDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+class Definition:
+    """A registered function and how it is called with stored arguments.
+
+    Arguments are stored as a dictionary by parameter name; ``*args`` stand as a list under their name, and ``**kwargs``
+    stand beside the others.
+
+    Attributes:
+        name: The registered name.
+        function: The function itself.
+        is_async: Whether calling it gives a coroutine.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self.name = name
+        self.function = function
+        self.is_async = is_coroutine_function(function)
+        self.signature = inspect.signature(function)
+        parameters = self.signature.parameters.values()
+        self._is_plain = all(parameter.kind in _NAMED_KINDS for parameter in parameters)
+        positional = [p for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+        self._names = tuple(parameter.name for parameter in positional)
+        required = sum(1 for parameter in positional if parameter.default is inspect.Parameter.empty)
+        needs_keywords = any(
+            p.kind is inspect.Parameter.KEYWORD_ONLY and p.default is inspect.Parameter.empty for p in parameters
+        )
+        # How many arguments can be bound by position alone without asking inspect, which costs more than the rest of
+        # a recorded call.
+        self._quick = range(required, len(positional) + 1) if self._is_plain and not needs_keywords else range(0)
+
+    @functools.cached_property
+    def types(self) -> Mapping[str, type]:
+        """The classes that the annotations name; they let a class that no module holds come back typed."""
+        try:
+            hints = inspect.get_annotations(inspect.unwrap(self.function), eval_str=True)
+        except Exception:  # noqa: BLE001 - an annotation that cannot be evaluated names no class
+            return {}
+        return known_types(*hints.values())
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments by name; defaults are left to the function.
+
+        Raises:
+            TypeError: They do not fit the signature; with Python's own text.
+        """
+        if not kwargs and len(args) in self._quick:
+            return dict(zip(self._names, args, strict=False))
+        arguments = dict(self.signature.bind(*args, **kwargs).arguments)
+        if self._is_plain:
+            return arguments
+        bound: dict[str, Any] = {}
+        for name, value in arguments.items():
+            kind = self.signature.parameters[name].kind
+            if kind is inspect.Parameter.VAR_KEYWORD:
+                clash = bound.keys() & value.keys()
+                if clash:
+                    raise TypeError(f"{self.name}() got the keyword {min(clash)!r}, which is also a positional parameter")
+                bound.update(value)
+            else:
+                bound[name] = list(value) if kind is inspect.Parameter.VAR_POSITIONAL else value
+        return bound
+
+    def call(self, arguments: dict[str, Any]) -> Any:
+        """Call the function with stored arguments.
+
+        Raises:
+            TypeError: They do not fit the signature, for example because the code changed.
+        """
+        if self._is_plain:
+            return self.function(**arguments)
+        rest = dict(arguments)
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        parameters = self.signature.parameters.values()
+        variadic = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL), None)
+        for parameter in parameters:
+            if parameter.name not in rest or parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                continue
+            value = rest.pop(parameter.name)
+            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                args.extend(value)
+            elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+                kwargs[parameter.name] = value
+            elif parameter.kind is inspect.Parameter.POSITIONAL_ONLY or (variadic and arguments.get(variadic)):
+                args.append(value)
+            else:
+                kwargs[parameter.name] = value
+        return self.function(*args, **kwargs, **rest)
+
+
+class WorkflowRegistry:
+    """The registered workflows and activities, by name."""
+
+    def __init__(self) -> None:
+        self.workflows: dict[str, Callable[..., Any]] = {}
+        self.activities: dict[str, Callable[..., Any]] = {}
+        self._definitions: dict[tuple[str, str], Definition] = {}
+        self._warned: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
+
+    def register_workflow(self, name: str, func: Callable[..., Any]) -> None:
+        """Register a workflow function.
+
+        Raises:
+            DuplicateNameError: Another file has registered the name.
+        """
+        self._register("workflow", self.workflows, name, func)
+
+    def register_activity(self, name: str, func: Callable[..., Any]) -> None:
+        """Register an activity function.
+
+        Raises:
+            DuplicateNameError: Another file has registered the name.
+        """
+        self._register("activity", self.activities, name, func)
+
+    def get_workflow(self, name: str) -> Callable[..., Any]:
+        """Return a workflow function by name.
+
+        Raises:
+            WorkflowNotFoundError: There is none.
+        """
+        return self.workflow_definition(name).function
+
+    def get_activity(self, name: str) -> Callable[..., Any]:
+        """Return an activity function by name.
+
+        Raises:
+            ActivityNotFoundError: There is none.
+        """
+        return self.activity_definition(name).function
+
+    def workflow_definition(self, name: str) -> Definition:
+        """Return a workflow's definition by name.
+
+        Raises:
+            WorkflowNotFoundError: There is none.
+        """
+        function = self.workflows.get(name)
+        if function is None:
+            raise WorkflowNotFoundError(name, self.workflows)
+        return self._definition("workflow", name, function)
+
+    def activity_definition(self, name: str) -> Definition:
+        """Return an activity's definition by name.
+
+        Raises:
+            ActivityNotFoundError: There is none.
+        """
+        function = self.activities.get(name)
+        if function is None:
+            raise ActivityNotFoundError(name, self.activities)
+        return self._definition("activity", name, function)
+
+    def _definition(self, kind: str, name: str, function: Callable[..., Any]) -> Definition:
+        definition = self._definitions.get((kind, name))
+        if definition is None or definition.function is not function:
+            definition = self._definitions[kind, name] = Definition(name, function)
+        return definition
+
+    def _register(
+        self, kind: str, functions: dict[str, Callable[..., Any]], name: str, function: Callable[..., Any]
+    ) -> None:
+        with self._lock:
+            known = functions.get(name)
+            if known is not None and known is not function:
+                if _file(known) != _file(function):
+                    raise DuplicateNameError(
+                        f"{kind} {name!r} is defined twice: {_place(known)} and {_place(function)}; give one of them "
+                        f"another name, as in @{kind}('other_name')"
+                    )
+                if (kind, name) not in self._warned:
+                    self._warned.add((kind, name))
+                    _logger.warning("%s %r is defined again, by %s; the new one counts", kind, name, _place(function))
+            functions[name] = function
+
+
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Return whether calling ``function`` gives a coroutine, also for a partial or an object with ``__call__``."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(type(function), "__call__", None)  # noqa: B004 - the method is wanted, not whether it is there
+    )
+
+
+def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
+    function = inspect.unwrap(function)
+    while isinstance(function, functools.partial):
+        function = inspect.unwrap(function.func)
+    return function
+
+
+def _file(function: Callable[..., Any]) -> str:
+    """Return what tells one source from another: the file, or the module where there is no file (a notebook's cells)."""
+    function = _innermost(function)
+    code = getattr(function, "__code__", None)
+    path = getattr(code, "co_filename", None)
+    if path and os.path.exists(path):
+        return os.path.realpath(path)
+    return f"<module {getattr(function, '__module__', None)}>"
+
+
+def _place(function: Callable[..., Any]) -> str:
+    function = _innermost(function)
+    code = getattr(function, "__code__", None)
+    name = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"
+    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code is not None else name

@@ -1,0 +1,192 @@
+"""SQLite connections of one database file: one that writes, a few that read.
+
+The number of connections does not grow with the number of threads that come and go: a reader is borrowed for one query
+and returned. ``:memory:`` has one connection for everything, because a second one would be another, empty database. In a forked child the inherited connections are neither used nor closed (closing one could remove locks
+and files that the parent relies on); they are kept aside, and new ones are opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+
+from .._forks import watch_forks
+from ..errors import StorageError
+from ._migrations import migrate, refuse_unknown
+
+_logger = logging.getLogger(__name__)
+
+JOURNAL_MODES = ("WAL", "DELETE", "TRUNCATE", "PERSIST")
+SYNCHRONOUS_LEVELS = ("FULL", "EXTRA", "NORMAL")
+_IDLE_READERS = 4
+_WAL_CHECKPOINT_PAGES = 2000
+
+_inherited: list[object] = []
+
+
+class Connections:
+    """Opens, lends and closes the connections, and is the group commit's source of transactions."""
+
+    def __init__(self, path: str, *, journal_mode: str, synchronous: str, busy_timeout: float) -> None:
+        self.path = path
+        self.in_memory = path == ":memory:"
+        self._journal_mode = journal_mode
+        self._synchronous = synchronous
+        self._busy_timeout = busy_timeout
+        self._writer: sqlite3.Connection | None = None
+        self._readers: deque[sqlite3.Connection] = deque()
+        self._lock = threading.RLock()
+        self._warned = False
+        watch_forks(self)
+
+    def after_fork_in_child(self) -> None:
+        """Set the parent's connections aside."""
+        _inherited.extend((self._writer, *self._readers))
+        self._writer = None
+        self._readers = deque()
+        self._lock = threading.RLock()
+
+    # --- writing: the group commit's leader is alone here -----------------------------------------------------------
+
+    def begin(self) -> sqlite3.Connection:
+        """Begin a write transaction: at once exclusive against other writers, so that it cannot fail half-way."""
+        writer = self._writer or self._open_writer()
+        if writer.in_transaction:  # an interrupt kept the last leader from rolling back
+            writer.rollback()
+        writer.execute("BEGIN IMMEDIATE")
+        return writer
+
+    def commit(self) -> None:
+        """Commit the write transaction; with ``synchronous=FULL`` it is on the disk when this returns."""
+        assert self._writer is not None  # noqa: S101 - begin() came first
+        self._writer.execute("COMMIT")
+
+    def rollback(self) -> bool:
+        """End the write transaction without its writes; return whether there was one."""
+        if self._writer is None or not self._writer.in_transaction:
+            return False
+        self._writer.rollback()
+        return True
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection for a query; not for ``:memory:``, whose readers must take turns with its writers."""
+        try:
+            reader = self._readers.pop()
+        except IndexError:
+            reader = self._open_reader()
+        try:
+            yield reader
+        except sqlite3.Error:
+            reader.close()  # a connection that failed is not trusted again
+            raise
+        if len(self._readers) < _IDLE_READERS:
+            self._readers.append(reader)
+        else:
+            reader.close()
+
+    # --- opening and closing ----------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Open the file, refuse one that is not ours, and bring its tables up to date.
+
+        Raises:
+            StorageError: It cannot be opened.
+            DatabaseVersionError: It is another program's, or a newer version's. It is left untouched.
+        """
+        with self._lock:
+            if self._writer is None:
+                self._open_writer()
+
+    def close(self) -> None:
+        """Close every connection; the last one to close a file folds its write-ahead log into it."""
+        if self.in_memory:
+            return  # closing it would erase it
+        with self._lock:
+            while self._readers:
+                self._readers.pop().close()
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+
+    def _open_writer(self) -> sqlite3.Connection:
+        connection = self._connect()
+        try:
+            refuse_unknown(connection, self.path)
+            self._set_journal_mode(connection)
+            connection.execute(f"PRAGMA synchronous={self._synchronous}")
+            connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_CHECKPOINT_PAGES}")
+            migrate(connection, self.path)
+        except sqlite3.Error as error:
+            connection.close()
+            raise StorageError(f"cannot open the database {self.path!r}: {error}") from error
+        except BaseException:
+            connection.close()
+            raise
+        self._writer = connection
+        return connection
+
+    def _open_reader(self) -> sqlite3.Connection:
+        if self._writer is None:
+            self.prepare()
+        connection = self._connect()
+        connection.execute("PRAGMA query_only=ON")
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        folder = os.path.dirname(os.path.abspath(self.path))
+        if not self.in_memory and not os.path.isdir(folder):
+            raise StorageError(f"cannot open the database {self.path!r}: the folder {folder!r} does not exist; create it")
+        try:
+            # The timeout comes first: every pragma after it may have to wait for another process.
+            return sqlite3.connect(
+                self.path,
+                timeout=self._busy_timeout,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=256,
+            )
+        except sqlite3.Error as error:
+            raise StorageError(f"cannot open the database {self.path!r}: {error}") from error
+
+    def _set_journal_mode(self, connection: sqlite3.Connection) -> None:
+        wanted = self._journal_mode.lower()
+        if self.in_memory or connection.execute("PRAGMA journal_mode").fetchone()[0] == wanted:
+            return
+        actual = self._switch_journal_mode(connection, wanted)
+        if actual != wanted and not self._warned:
+            self._warned = True
+            _logger.warning(
+                "the database %r does not take journal_mode=%s and stays with %s: as safe, but slower, and readers wait "
+                "for writers; choose a mode with SQLiteDatabaseManager(journal_mode=...) to silence this",
+                self.path,
+                self._journal_mode,
+                actual,
+            )
+
+    def _switch_journal_mode(self, connection: sqlite3.Connection, wanted: str) -> str:
+        # Switching needs the file for itself; SQLite answers "locked" at once where waiting could deadlock, so this
+        # waits instead, for as long as any other write would.
+        deadline = time.monotonic() + self._busy_timeout
+        while True:
+            try:
+                return str(connection.execute(f"PRAGMA journal_mode={wanted}").fetchone()[0])
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+                if busy and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                    continue
+                raise StorageError(
+                    f"cannot set journal_mode={self._journal_mode} on the database {self.path!r}: {error}. Write-ahead "
+                    "logging needs a local disk; on a network file system pass "
+                    "SQLiteDatabaseManager(path, journal_mode='DELETE') and keep all processes on one machine"
+                ) from error

@@ -1,0 +1,137 @@
+"""Between the engine's records and 1.0.2's instances.
+
+1.0.2's records hold payloads as JSON data and have no room for a step's ordinal or its failure document. An execution's
+id carries the ordinal (``<workflow id>:<ordinal>``), and a failed execution's ``output_data`` carries the document.
+Executions whose id has another form are 1.0.2's own; they get negative ordinals, oldest lowest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from ..models import (
+    ActivityExecution,
+    ActivityStatus,
+    StepRecord,
+    WorkflowInstance,
+    WorkflowRecord,
+    WorkflowStatus,
+)
+
+_FAILED = ActivityStatus.FAILED.value
+
+
+def aware(moment: datetime) -> datetime:
+    """Return ``moment`` in UTC; a naive one, as 1.0.2 wrote them, is the machine's local time."""
+    return moment.astimezone(UTC)
+
+
+def to_text(data: Any) -> str:
+    """Return JSON data as the text that the serializer would have written."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return text if text.isascii() or _encodes(text) else json.dumps(data, separators=(",", ":"))
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def step_id(workflow_id: str, sequence: int) -> str:
+    """Return the id of a step's execution."""
+    return f"{workflow_id}:{sequence}"
+
+
+def instance_from_record(record: WorkflowRecord) -> WorkflowInstance:
+    """Return the record as 1.0.2's instance."""
+    return WorkflowInstance(
+        id=record.id,
+        name=record.name,
+        status=record.status,
+        input_data=json.loads(record.input),
+        output_data=json.loads(record.output) if record.output is not None else None,
+        current_activity=record.current_activity,
+        error_message=record.error_message,
+        created_at=record.created_at,
+        updated_at=record.updated_at,
+    )
+
+
+def record_from_instance(instance: WorkflowInstance) -> WorkflowRecord:
+    """Return 1.0.2's instance as a record; a ``done`` one without output returned ``None``."""
+    status = WorkflowStatus(instance.status)
+    return WorkflowRecord(
+        id=instance.id,
+        name=instance.name,
+        status=status,
+        input=to_text(instance.input_data),
+        output=to_text(instance.output_data) if status is WorkflowStatus.DONE else None,
+        error_message=instance.error_message,
+        current_activity=instance.current_activity,
+        created_at=aware(instance.created_at),
+        updated_at=aware(instance.updated_at),
+    )
+
+
+def with_claim(record: WorkflowRecord, owner: str | None, epoch: int) -> WorkflowRecord:
+    """Return the record with who holds it."""
+    return replace(record, owner=owner, epoch=epoch)
+
+
+def execution_from_step(workflow_id: str, step: StepRecord) -> ActivityExecution:
+    """Return the step as 1.0.2's execution."""
+    payload = step.error if step.status == _FAILED else step.output
+    return ActivityExecution(
+        id=step_id(workflow_id, step.sequence),
+        workflow_id=workflow_id,
+        activity_name=step.name,
+        input_data=json.loads(step.input),
+        output_data=json.loads(payload) if payload is not None else None,
+        status=step.status,
+        error_message=step.error_message,
+        created_at=step.started_at,
+        completed_at=step.completed_at,
+    )
+
+
+def steps_from_executions(workflow_id: str, executions: Sequence[ActivityExecution]) -> list[StepRecord]:
+    """Return 1.0.2's executions as steps, by sequence; they come oldest first."""
+    prefix = f"{workflow_id}:"
+    foreign = sum(1 for execution in executions if not _ordinal(prefix, execution.id))
+    steps = []
+    for execution in executions:
+        ordinal = _ordinal(prefix, execution.id)
+        if ordinal:
+            sequence = int(ordinal)
+        else:
+            sequence, foreign = -foreign, foreign - 1
+        failed = execution.status == _FAILED
+        text = to_text(execution.output_data)
+        steps.append(
+            StepRecord(
+                sequence=sequence,
+                kind="activity",
+                name=execution.activity_name,
+                status=execution.status,
+                input=to_text(execution.input_data),
+                output=text if execution.status == ActivityStatus.COMPLETED.value else None,
+                error=text if failed and isinstance(execution.output_data, dict) else None,
+                error_message=execution.error_message,
+                started_at=aware(execution.created_at),
+                completed_at=aware(execution.completed_at) if execution.completed_at is not None else None,
+            )
+        )
+    return sorted(steps)
+
+
+def _ordinal(prefix: str, execution_id: str) -> str:
+    """Return the digits after the prefix, or an empty text where the id has another form."""
+    rest = execution_id[len(prefix) :] if execution_id.startswith(prefix) else ""
+    return rest if rest.isdecimal() and rest.isascii() else ""

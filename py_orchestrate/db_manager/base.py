@@ -1,0 +1,290 @@
+"""The storage interface: what a database manager promises, in words.
+
+The seven abstract methods are 1.0.2's, so a manager written against it still loads. The rest are concrete: each is one
+atomic step named by what the engine intends, and each has a default that is correct over the seven methods for a store
+used by one process, so that such a manager runs unchanged. There is no transaction object, because a store such as
+Cosmos DB is atomic only inside one partition; whatever must hold together goes into one call.
+
+A manager with ``"leases"`` in its ``capabilities`` overrides all of the intent-level methods, and several orchestrators,
+in several processes, may then share its store.
+
+The fencing rule. ``claim_workflows`` and ``create_workflow`` with an owner raise a run's ``epoch``. Every later write of
+that run's history names the epoch it was claimed with; a manager refuses it, writing nothing, with ``ClaimLostError``
+when the run's epoch is another one or the run is no longer ``processing``.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+from ..errors import ClaimLostError, UnsupportedOperationError
+from ..models import (
+    ActivityExecution,
+    StepOutcome,
+    StepRecord,
+    WorkflowEnd,
+    WorkflowInstance,
+    WorkflowRecord,
+    WorkflowStatus,
+)
+from . import _documents as documents
+
+__all__ = ["BaseDatabaseManager"]
+
+
+class _SingleProcess:
+    """What the default methods remember, for one process: who holds which run, under which epoch."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.owners: dict[str, str] = {}
+        self.epochs: dict[str, int] = {}
+
+
+class BaseDatabaseManager(ABC):
+    """Abstract database manager for workflow persistence."""
+
+    capabilities: ClassVar[frozenset[str]] = frozenset()
+    """What the store can do beyond one process: ``"leases"`` (several orchestrators may share it)."""
+
+    # --- 1.0.2's seven methods ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def save_workflow(self, workflow: WorkflowInstance) -> None:
+        """Insert the workflow, or replace the one with its id."""
+
+    @abstractmethod
+    def get_workflow(self, workflow_id: str) -> WorkflowInstance | None:
+        """Return the workflow, or ``None`` if there is none; never ``None`` for "could not ask"."""
+
+    @abstractmethod
+    def get_workflows_by_name(self, name: str) -> list[WorkflowInstance]:
+        """Return all workflows of one name, newest first."""
+
+    @abstractmethod
+    def list_workflows(self) -> list[WorkflowInstance]:
+        """Return all workflows, newest first."""
+
+    @abstractmethod
+    def get_processing_workflows(self) -> list[WorkflowInstance]:
+        """Return the workflows that are still ``processing``, oldest first."""
+
+    @abstractmethod
+    def save_activity_execution(self, execution: ActivityExecution) -> None:
+        """Insert the execution, or replace the one with its id."""
+
+    @abstractmethod
+    def get_activity_executions(self, workflow_id: str) -> list[ActivityExecution]:
+        """Return a workflow's executions, oldest first."""
+
+    # --- ownership ------------------------------------------------------------------------------------------------
+
+    def register_owner(self, owner: str) -> None:
+        """Announce an orchestrator, before its first claim. ``owner`` is fresh at every start and never used again."""
+
+    def release_owner(self, owner: str) -> None:
+        """Give up every claim of the owner and forget it; its runs can be claimed at once. Unknown owners are fine."""
+        state = self._single_process()
+        with state.lock:
+            for workflow_id in [key for key, value in state.owners.items() if value == owner]:
+                del state.owners[workflow_id]
+
+    # --- one run --------------------------------------------------------------------------------------------------
+
+    def create_workflow(self, record: WorkflowRecord) -> WorkflowRecord | None:
+        """Store a new run if its id is free.
+
+        With ``record.owner`` set, the run is born claimed by that owner, under ``record.epoch``.
+
+        Returns:
+            ``None`` if the run was stored, else the run that has the id already. Of several callers at once with one id,
+            exactly one gets ``None``. The run is durable when this returns.
+        """
+        state = self._single_process()
+        with state.lock:
+            existing = self.get_workflow(record.id)
+            if existing is not None:
+                return self._with_claim(documents.record_from_instance(existing))
+            self.save_workflow(documents.instance_from_record(record))
+            if record.owner is not None:
+                state.owners[record.id] = record.owner
+                state.epochs[record.id] = record.epoch
+            return None
+
+    def claim_workflows(self, owner: str, names: Iterable[str], limit: int) -> list[WorkflowRecord]:
+        """Claim up to ``limit`` runs that nobody holds, oldest first, whose name is one of ``names``.
+
+        A run is free when it is ``processing`` and its owner is none, or is known to be dead. Each claim is one
+        conditional write that raises the run's epoch: of several claimers, one wins. A run that cannot be read is passed
+        over, never a reason to fail.
+
+        Returns:
+            The claimed runs, with their new epoch. Empty when there is nothing to do.
+        """
+        wanted = set(names)
+        claimed: list[WorkflowRecord] = []
+        state = self._single_process()
+        with state.lock:
+            for instance in self.get_processing_workflows() if limit > 0 else ():
+                if len(claimed) >= limit:
+                    break
+                if instance.name in wanted and instance.id not in state.owners:
+                    state.owners[instance.id] = owner
+                    state.epochs[instance.id] = state.epochs.get(instance.id, 0) + 1
+                    claimed.append(self._with_claim(documents.record_from_instance(instance)))
+        return claimed
+
+    def pending_names(self) -> set[str]:
+        """Return the names of the runs that nobody holds, to tell of those that nobody here has registered."""
+        state = self._single_process()
+        with state.lock:
+            return {run.name for run in self.get_processing_workflows() if run.id not in state.owners}
+
+    def release_workflow(self, workflow_id: str, epoch: int) -> None:
+        """Give up the claim made with ``epoch``, so that the run can be claimed at once; nothing if it is lost already."""
+        state = self._single_process()
+        with state.lock:
+            if state.epochs.get(workflow_id) == epoch:
+                state.owners.pop(workflow_id, None)
+
+    def load_outcomes(self, workflow_id: str) -> list[StepOutcome]:
+        """Return what a replay needs of every recorded step, by sequence, with one query."""
+        return [
+            StepOutcome(step.sequence, step.kind, step.name, step.status, step.output, step.error)
+            for step in self.get_steps(workflow_id)
+        ]
+
+    def record_steps(
+        self, workflow_id: str, epoch: int, steps: Sequence[StepRecord], *, current_activity: str | None = None
+    ) -> None:
+        """Store steps of a run, all or none, durably.
+
+        A step's place is ``(workflow_id, sequence)``. A ``completed`` step is never replaced. One that is ``running`` or
+        ``failed`` is, because it may run again.
+
+        Args:
+            workflow_id: The run.
+            epoch: The epoch it was claimed with.
+            steps: The steps, in any order.
+            current_activity: The activity that runs now; ``None`` leaves what is stored.
+
+        Raises:
+            ClaimLostError: The claim is lost; nothing was written.
+        """
+        state = self._single_process()
+        with state.lock:
+            instance = self._fenced(workflow_id, epoch)
+            for step in steps:
+                self.save_activity_execution(documents.execution_from_step(workflow_id, step))
+            if current_activity is not None:
+                instance.current_activity = current_activity
+                self.save_workflow(instance)
+
+    def finish_workflow(self, workflow_id: str, epoch: int, end: WorkflowEnd) -> None:
+        """Store a run's last steps and its end, all or none, durably, and give up the claim.
+
+        Raises:
+            ClaimLostError: The claim is lost; nothing was written.
+        """
+        state = self._single_process()
+        with state.lock:
+            instance = self._fenced(workflow_id, epoch)
+            for step in end.steps:
+                self.save_activity_execution(documents.execution_from_step(workflow_id, step))
+            instance.status = end.status
+            instance.output_data = json.loads(end.output) if end.output is not None else None
+            instance.error_message = end.error_message
+            instance.current_activity = end.current_activity
+            instance.updated_at = end.finished_at
+            self.save_workflow(instance)
+            state.owners.pop(workflow_id, None)
+            state.epochs.pop(workflow_id, None)
+
+    def finish_and_claim(
+        self, workflow_id: str, epoch: int, end: WorkflowEnd, *, owner: str, names: Iterable[str]
+    ) -> list[WorkflowRecord]:
+        """Finish a run as ``finish_workflow`` does and claim up to one other in its place.
+
+        A store that can do both in one commit spares every run of a busy queue a commit.
+        """
+        self.finish_workflow(workflow_id, epoch, end)
+        return self.claim_workflows(owner, names, 1)
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def read_workflow(self, workflow_id: str) -> WorkflowRecord | None:
+        """Return the run, or ``None`` if there is none."""
+        instance = self.get_workflow(workflow_id)
+        return None if instance is None else self._with_claim(documents.record_from_instance(instance))
+
+    def get_steps(self, workflow_id: str) -> list[StepRecord]:
+        """Return every recorded step of a run, by sequence."""
+        return documents.steps_from_executions(workflow_id, self.get_activity_executions(workflow_id))
+
+    def page_workflows(
+        self,
+        *,
+        name: str | None = None,
+        status: WorkflowStatus | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> list[WorkflowRecord]:
+        """Return runs, newest first.
+
+        Args:
+            name: Only runs of this name.
+            status: Only runs with this status.
+            limit: At most so many; ``None`` for all.
+            cursor: The id of the last run of the page before; runs that are older than it follow.
+
+        Raises:
+            LookupError: No run has the cursor's id.
+        """
+        instances = self.list_workflows() if name is None else self.get_workflows_by_name(name)
+        if cursor is not None:
+            ids = [instance.id for instance in instances]
+            if cursor not in ids:
+                raise LookupError(f"no workflow has the cursor's id {cursor!r}")
+            instances = instances[ids.index(cursor) + 1 :]
+        if status is not None:
+            instances = [instance for instance in instances if instance.status == status]
+        return [self._with_claim(documents.record_from_instance(instance)) for instance in instances[:limit]]
+
+    def delete_workflow(self, workflow_id: str) -> bool:
+        """Delete a finished run and its history; return whether there was one.
+
+        Raises:
+            UnsupportedOperationError: The store cannot delete.
+        """
+        raise UnsupportedOperationError(f"{type(self).__name__} cannot delete workflows: it has no delete_workflow")
+
+    def close(self) -> None:
+        """Release connections and the like; the next call opens them again."""
+
+    # --- the defaults' own parts ----------------------------------------------------------------------------------
+
+    def _single_process(self) -> _SingleProcess:
+        # A user's manager need not call this class's __init__, so the state is made on first use; setdefault on a
+        # dict is atomic, so two threads get one state.
+        state: _SingleProcess = self.__dict__.setdefault("_single_process_state", _SingleProcess())
+        return state
+
+    def _with_claim(self, record: WorkflowRecord) -> WorkflowRecord:
+        state = self._single_process()
+        return documents.with_claim(record, state.owners.get(record.id), state.epochs.get(record.id, 0))
+
+    def _fenced(self, workflow_id: str, epoch: int) -> WorkflowInstance:
+        state = self._single_process()
+        instance = self.get_workflow(workflow_id)
+        if (
+            instance is None
+            or instance.status != WorkflowStatus.PROCESSING
+            or workflow_id not in state.owners
+            or state.epochs.get(workflow_id) != epoch
+        ):
+            raise ClaimLostError(workflow_id, epoch)
+        return instance

@@ -1,0 +1,228 @@
+"""``@workflow`` and ``@activity``.
+
+A decorated function stays callable as it was. Called inside a running workflow, an activity is a step of that workflow;
+anywhere else it is a plain call. The decorated object is not a function but a small callable with the wrapped
+function's name, documentation and signature, so that it can carry ``submit``, ``map`` and ``fn``; as it does not bind,
+it works unchanged as a static method.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+
+from ._context import current_scope
+from ._futures import DurableFuture
+from ._registry import WorkflowRegistry, is_coroutine_function
+
+__all__ = ["Activity", "Workflow", "activity", "get_registry", "workflow"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_registry = WorkflowRegistry()
+
+
+class Activity(Generic[P, R]):
+    """A function whose calls inside a workflow are recorded; made by ``@activity``.
+
+    Attributes:
+        fn: The wrapped function; calling it is never recorded.
+        name: The registered name.
+    """
+
+    def __init__(self, fn: Callable[P, R], name: str) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.name = name
+        self._is_activity = True
+        self._activity_name = name
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the activity: a recorded step inside a workflow, a plain call anywhere else.
+
+        Inside a workflow the result is the stored one, the same in the first run as in every replay, and an activity
+        declared ``async def`` gives its result, not a coroutine.
+
+        Raises:
+            ActivityNotFoundError: The name is no longer registered and no result is stored.
+            SerializationError: The arguments or the result cannot be stored.
+            TypeError: The arguments do not fit.
+            DurableCallError: The call is made in a thread that the workflow started by itself.
+        """
+        scope = current_scope()
+        if scope is None:
+            return self.fn(*args, **kwargs)
+        return cast("R", scope.call_activity(self.name, self.fn, args, kwargs))
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> DurableFuture[R]:
+        """Start the activity in another thread and return its future; its place in the history is fixed now.
+
+        Outside of a workflow the function is called at once, and the future is ready.
+
+        Raises:
+            DurableCallError: The call is made in a thread that the workflow started by itself.
+        """
+        scope = current_scope()
+        if scope is None:
+            return DurableFuture.of_call(self.fn, *args, **kwargs)
+        return cast("DurableFuture[R]", scope.submit_activity(self.name, self.fn, args, kwargs))
+
+    def map(self, *iterables: Iterable[Any]) -> list[R]:
+        """Run the activity for each item (or each tuple of items, as ``map`` does), in parallel inside a workflow.
+
+        Returns:
+            The results, in the order of the items.
+
+        Raises:
+            Exception: The failure of the first item, by order, that failed; every item has ended by then.
+        """
+        futures = [self.submit(*items) for items in zip(*iterables, strict=False)]  # type: ignore[call-arg]
+        return DurableFuture.results(futures)
+
+    def __repr__(self) -> str:
+        """Return the name and the function."""
+        return f"<activity {self.name!r}: {self.fn!r}>"
+
+
+class Workflow(Generic[P, R]):
+    """A function that an orchestrator can run durably; made by ``@workflow``.
+
+    Attributes:
+        fn: The wrapped function.
+        name: The registered name.
+    """
+
+    def __init__(self, fn: Callable[P, R], name: str) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.name = name
+        self._is_workflow = True
+        self._workflow_name = name
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function, here and now; inside a workflow its activities become the caller's steps."""
+        return self.fn(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        """Return the name and the function."""
+        return f"<workflow {self.name!r}: {self.fn!r}>"
+
+
+@overload
+def workflow(name_or_func: Callable[P, R], /) -> Workflow[P, R]: ...
+@overload
+def workflow(name_or_func: str | None = None) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
+def workflow(name_or_func: Any = None) -> Any:
+    """Register a function as a workflow: ``@workflow``, ``@workflow()`` or ``@workflow("name")``.
+
+    Args:
+        name_or_func: The name, by default the function's; or, without parentheses, the function.
+
+    Raises:
+        TypeError: It is no plain function: a class, a bound method, a generator, a coroutine function, a lambda without
+            a name.
+        ValueError: The name is empty.
+        DuplicateNameError: Another file has registered the name.
+    """
+    return _decorate("workflow", Workflow, _registry.register_workflow, name_or_func)
+
+
+@overload
+def activity(name_or_func: Callable[P, R], /) -> Activity[P, R]: ...
+@overload
+def activity(name_or_func: str | None = None) -> Callable[[Callable[P, R]], Activity[P, R]]: ...
+def activity(name_or_func: Any = None) -> Any:
+    """Register a function as an activity: ``@activity``, ``@activity()`` or ``@activity("name")``.
+
+    The function may be ``async def``; inside a workflow it then runs on the orchestrator's event loop.
+
+    Args:
+        name_or_func: The name, by default the function's; or, without parentheses, the function.
+
+    Raises:
+        TypeError: It is no plain function: a class, a bound method, a generator, a lambda without a name.
+        ValueError: The name is empty.
+        DuplicateNameError: Another file has registered the name.
+    """
+    return _decorate("activity", Activity, _registry.register_activity, name_or_func)
+
+
+def get_registry() -> WorkflowRegistry:
+    """Return the registry that the decorators fill and orchestrators read."""
+    return _registry
+
+
+def _decorate(
+    kind: str,
+    wrapper: Callable[[Callable[..., Any], str], Any],
+    register: Callable[[str, Callable[..., Any]], None],
+    name_or_func: Any,
+) -> Any:
+    if not (name_or_func is None or isinstance(name_or_func, str) or callable(name_or_func)):
+        raise TypeError(f"@{kind} takes a name or a function, not {type(name_or_func).__name__}")
+    if name_or_func == "":
+        raise ValueError(f"the name of a{'n' if kind == 'activity' else ''} {kind} must not be empty")
+    name = name_or_func if isinstance(name_or_func, str) else None
+
+    def decorate(function: Any) -> Any:
+        is_static = isinstance(function, staticmethod)
+        plain = function.__func__ if is_static else function
+        registered = _check(kind, plain, name)
+        register(registered, plain)
+        wrapped = wrapper(plain, registered)
+        return staticmethod(wrapped) if is_static else wrapped
+
+    return decorate(name_or_func) if callable(name_or_func) and name is None else decorate
+
+
+def _check(kind: str, function: Any, name: str | None) -> str:
+    """Return the name to register under, or say why the function cannot be registered."""
+    shown = name or getattr(function, "__name__", None) or repr(function)
+    if not callable(function) or isinstance(function, classmethod):
+        raise TypeError(f"@{kind} decorates a function, not {type(function).__name__}")
+    if isinstance(function, Activity | Workflow):
+        raise TypeError(f"{shown!r} is decorated twice; keep one of the decorators")
+    if inspect.isclass(function):
+        raise TypeError(f"{kind} {shown!r} is a class; decorate a function that makes the object")
+    inner = _innermost(function)
+    if inspect.ismethod(function) or _is_method(inner):
+        raise TypeError(
+            f"{kind} {shown!r} is a method, whose object could not be stored; make it a function or a @staticmethod, "
+            "and pass what it needs as arguments"
+        )
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+        raise TypeError(f"{kind} {shown!r} is a generator, which cannot be stored; return a list instead")
+    if kind == "workflow" and is_coroutine_function(function):
+        raise TypeError(
+            f"workflow {shown!r} is async; a workflow is a plain def that calls activities, and those may be async"
+        )
+    found = name or getattr(function, "__name__", None)
+    if not found or found == "<lambda>":
+        raise TypeError(f"{kind} {shown!r} has no name of its own; give it one, as in {kind}('name')(function)")
+    try:
+        inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{kind} {shown!r} has no signature that can be read; wrap it in a def") from error
+    return str(found)
+
+
+def _innermost(function: Any) -> Any:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def _is_method(function: Any) -> bool:
+    """Return whether this is a function in a class body whose first parameter waits for the object."""
+    qualname = getattr(function, "__qualname__", "")
+    owner = qualname.rpartition(".")[0].rpartition(".")[2]
+    if not owner or owner == "<locals>":
+        return False
+    try:
+        parameters = list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return False
+    return bool(parameters) and parameters[0] in ("self", "cls")

@@ -1,0 +1,213 @@
+"""Every exception that the library raises, under one root.
+
+::
+
+    OrchestrateError
+    ├── WorkflowNotFoundError      (also ValueError, LookupError)
+    ├── ActivityNotFoundError      (also ValueError, LookupError)
+    ├── DuplicateNameError         (also ValueError)
+    ├── InvalidWorkflowIdError     (also ValueError)
+    ├── WorkflowConflictError      (also ValueError)
+    ├── SerializationError         (also TypeError)
+    ├── NonDeterminismError        (also RuntimeError)
+    ├── DurableCallError           (also RuntimeError)
+    ├── ActivityError
+    ├── WorkflowFailedError
+    ├── OrchestratorStateError     (also RuntimeError)
+    ├── UnsupportedOperationError  (also NotImplementedError)
+    └── StorageError
+        ├── DatabaseVersionError
+        └── ClaimLostError
+
+Lookup errors are ``ValueError`` too because 1.0.2 raised ``ValueError`` for them. A wait that takes too long raises
+the built-in ``TimeoutError``; wrong arguments of a workflow or an activity raise Python's own ``TypeError``.
+
+Signals that unwind a workflow's thread are not errors: they derive from ``BaseException`` (see ``_context.py``) so that
+``except Exception`` in user code cannot swallow them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = [
+    "ActivityError",
+    "ActivityNotFoundError",
+    "ClaimLostError",
+    "DatabaseVersionError",
+    "DuplicateNameError",
+    "DurableCallError",
+    "InvalidWorkflowIdError",
+    "NonDeterminismError",
+    "OrchestrateError",
+    "OrchestratorStateError",
+    "SerializationError",
+    "StorageError",
+    "UnsupportedOperationError",
+    "WorkflowConflictError",
+    "WorkflowFailedError",
+    "WorkflowNotFoundError",
+]
+
+
+class OrchestrateError(Exception):
+    """Root of every error that this library raises."""
+
+
+def _not_found(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return 1.0.2's text, followed by close matches where there are any."""
+    matches = get_close_matches(name, list(known), n=3)
+    hint = f". Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
+    return f"{kind} '{name}' not found{hint}"
+
+
+class WorkflowNotFoundError(OrchestrateError, ValueError, LookupError):
+    """No workflow is registered under the name, or none is stored under the id.
+
+    Attributes:
+        name: The name or id that was asked for.
+    """
+
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        super().__init__(_not_found("Workflow", name, known))
+        self.name = name
+
+
+class ActivityNotFoundError(OrchestrateError, ValueError, LookupError):
+    """No activity is registered under the name.
+
+    Attributes:
+        name: The name that was asked for.
+    """
+
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        super().__init__(_not_found("Activity", name, known))
+        self.name = name
+
+
+class DuplicateNameError(OrchestrateError, ValueError):
+    """Two source files claim one workflow or activity name."""
+
+
+class InvalidWorkflowIdError(OrchestrateError, ValueError):
+    """A workflow id is empty, too long, or has a character that some backend cannot store."""
+
+
+class WorkflowConflictError(OrchestrateError, ValueError):
+    """The id belongs to a run with another name or other arguments.
+
+    Attributes:
+        workflow_id: The id that is taken.
+    """
+
+    def __init__(self, message: str, workflow_id: str) -> None:
+        super().__init__(message)
+        self.workflow_id = workflow_id
+
+
+class SerializationError(OrchestrateError, TypeError):
+    """A value cannot be stored faithfully, or a stored value cannot be read.
+
+    The message names what the value was, where inside it the fault lies, and the type found there; it never holds the
+    value itself.
+
+    Attributes:
+        path: Where inside the value, for example ``$.items[3]``; ``$`` is the value itself.
+    """
+
+    def __init__(self, message: str, path: str = "$") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class NonDeterminismError(OrchestrateError, RuntimeError):
+    """The workflow's code no longer makes the calls that its history recorded.
+
+    Attributes:
+        sequence: The call's ordinal in the workflow, from 0.
+        recorded: What the history holds there, or ``None``.
+        called: What the code called there, or ``None``.
+    """
+
+    def __init__(
+        self, message: str, sequence: int = -1, recorded: str | None = None, called: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.sequence = sequence
+        self.recorded = recorded
+        self.called = called
+
+
+class DurableCallError(OrchestrateError, RuntimeError):
+    """A durable call was made where it cannot be recorded, such as in a thread that a workflow started."""
+
+
+class ActivityError(OrchestrateError):
+    """An activity failed and its own exception class cannot be rebuilt here.
+
+    Attributes:
+        type_name: The class of the original exception, ``module:qualname``.
+        message: Its text.
+        traceback_text: Its formatted traceback, shortened in the middle where long.
+    """
+
+    def __init__(self, message: str, type_name: str = "", traceback_text: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.type_name = type_name
+        self.traceback_text = traceback_text
+
+
+class WorkflowFailedError(OrchestrateError):
+    """A workflow that was waited for did not end as ``done``.
+
+    Where the original exception can be rebuilt, it is the ``__cause__``.
+
+    Attributes:
+        workflow_id: The run.
+        status: How it ended: ``failed``, ``cancelled``.
+        type_name: The class of the exception that ended it, ``module:qualname``; empty where unknown.
+        message: Its text.
+        traceback_text: Its formatted traceback; empty where unknown.
+    """
+
+    def __init__(
+        self, workflow_id: str, status: str, message: str, type_name: str = "", traceback_text: str = ""
+    ) -> None:
+        super().__init__(f"workflow {workflow_id} ended as {status}: {message}")
+        self.workflow_id = workflow_id
+        self.status = status
+        self.message = message
+        self.type_name = type_name
+        self.traceback_text = traceback_text
+
+
+class OrchestratorStateError(OrchestrateError, RuntimeError):
+    """The orchestrator is stopped, or was started before a fork and used in the child."""
+
+
+class UnsupportedOperationError(OrchestrateError, NotImplementedError):
+    """The database manager cannot do what was asked."""
+
+
+class StorageError(OrchestrateError):
+    """The database could not be opened, read or written."""
+
+
+class DatabaseVersionError(StorageError):
+    """The database was written by a newer version, or is no database of this library."""
+
+
+class ClaimLostError(StorageError):
+    """A write of history was refused because the run is no longer claimed with this epoch.
+
+    Attributes:
+        workflow_id: The run.
+        epoch: The epoch under which the write was tried.
+    """
+
+    def __init__(self, workflow_id: str, epoch: int) -> None:
+        super().__init__(f"the claim on workflow {workflow_id} with epoch {epoch} is no longer held; nothing was written")
+        self.workflow_id = workflow_id
+        self.epoch = epoch
