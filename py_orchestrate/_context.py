@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from .errors import DurableCallError
 
 
-class Unwind(BaseException):  # noqa: N818 - a signal, not an error
+class Unwind(BaseException):
     """Carries a workflow's thread out of the user's code when the run ends here without ending.
 
     Derives from ``BaseException`` so that ``except Exception`` does not catch it. Code that catches even this one
@@ -29,11 +29,11 @@ class Unwind(BaseException):  # noqa: N818 - a signal, not an error
 class Scope(Protocol):
     """What stands around the code that runs: a workflow, or an activity's body."""
 
-    def call_activity(self, name: str, function: Callable[..., Any] | None, args: Any, kwargs: Any) -> Any:
+    def call_activity(self, name: str, function: Callable[..., Any] | None, /, args: Any, kwargs: Any) -> Any:
         """Make a call of an activity and return its result."""
         ...
 
-    def submit_activity(self, name: str, function: Callable[..., Any] | None, args: Any, kwargs: Any) -> Any:
+    def submit_activity(self, name: str, function: Callable[..., Any] | None, /, args: Any, kwargs: Any) -> Any:
         """Begin a call of an activity and return its future."""
         ...
 

@@ -3,9 +3,9 @@
 A failure is stored as a JSON document: the exception's class by name, its text, its traceback, its arguments and
 attributes where they can be stored, and its cause. Nothing is pickled, and reading one imports nothing. It is raised
 again as the same class where that class is already imported and comes out with the same text; ``__init__`` of a class
-written in Python is not called, because its parameters are not the exception's ``args``. Everywhere else it is raised as
-``ActivityError`` with the class's name and the text. What a workflow catches is always made from the stored document, in
-the first run as in a replay, so the two cannot differ.
+written in Python is not called, because its parameters are not the exception's ``args``. Everywhere else it is raised
+as ``ActivityError`` with the class's name and the text. What a workflow catches is always made from the stored
+document, in the first run as in a replay, so the two cannot differ.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def summarize_failure(document: str | None, message: str | None) -> FailureSumma
 
 
 def shown_message(error: BaseException) -> str:
-    """Return the text for ``error_message``: ``str(error)`` as 1.0.2 stores it, with the class where that says nothing."""
+    """Return the text for ``error_message``: ``str(error)``, as in 1.0.2, or the class where that says nothing."""
     message = _message(error)
     if not isinstance(error, Exception):
         message = f"{type(error).__name__}: {message}" if message else type(error).__name__
@@ -119,10 +119,9 @@ def _traceback_text(error: BaseException) -> str:
 def _document(error: BaseException, serializer: Serializer, causes: int) -> dict[str, Any]:
     cause = error.__cause__
     state = {key: _encoded(value, serializer) for key, value in vars(error).items()}
-    if isinstance(error, ActivityError):  # passing through: still the failure that it stands for
-        type_name = error.type_name or _name(type(error))
-    else:
-        type_name = _name(type(error))
+    type_name = _name(type(error))
+    if isinstance(error, ActivityError) and error.type_name:  # passing through: still the failure that it stands for
+        type_name = error.type_name
     return {
         "type": type_name,
         "message": _message(error),

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self
 
 from ._context import current_scope
 
-T = TypeVar("T")
 
-
-class DurableFuture(Generic[T]):
+class DurableFuture[T]:
     """What ``activity.submit`` returns: a result that is or will be recorded.
 
     It deliberately has no ``done()``: whether a call has ended yet differs between a first run and a replay, and a
@@ -44,7 +42,7 @@ class DurableFuture(Generic[T]):
         return self._settle(self._future)
 
     @staticmethod
-    def results(futures: Iterable[DurableFuture[T]], *, return_exceptions: bool = False) -> list[Any]:
+    def results(futures: Iterable[DurableFuture[Any]], *, return_exceptions: bool = False) -> list[Any]:
         """Wait for all and return the results in order; see ``durable.gather``."""
         outcomes: list[Any] = []
         first_error: Exception | None = None

@@ -1,4 +1,4 @@
-"""Workflow ids: what is accepted, and how one is made.
+r"""Workflow ids: what is accepted, and how one is made.
 
 The rule is the narrowest of all backends' (Cosmos DB refuses ``/ \\ ? #`` in an item's id), so that a program that runs
 on SQLite keeps running when its store is exchanged.
@@ -30,7 +30,7 @@ def new_workflow_id() -> str:
 
 
 def check_workflow_id(workflow_id: object) -> str:
-    """Return ``workflow_id`` if every backend can store it.
+    r"""Return ``workflow_id`` if every backend can store it.
 
     Raises:
         TypeError: It is not a string.
@@ -46,9 +46,9 @@ def check_workflow_id(workflow_id: object) -> str:
             f"a workflow id has at most {MAX_WORKFLOW_ID_LENGTH} characters, this one has {len(workflow_id)}"
         )
     for character in workflow_id:
-        if character in _FORBIDDEN or ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0 or _is_surrogate(character):
+        if character in _FORBIDDEN or _is_unprintable(ord(character)):
             raise InvalidWorkflowIdError(
-                f"workflow id {ascii(workflow_id)} has the character {ascii(character)}; "
+                f"workflow id {workflow_id!a} has the character {character!a}; "
                 "/ \\ ? #, control characters and lone surrogates are not allowed"
             )
     if workflow_id != workflow_id.strip():
@@ -56,5 +56,6 @@ def check_workflow_id(workflow_id: object) -> str:
     return workflow_id
 
 
-def _is_surrogate(character: str) -> bool:
-    return 0xD800 <= ord(character) <= 0xDFFF
+def _is_unprintable(code: int) -> bool:
+    """Return whether this is the code of a control character or a lone surrogate."""
+    return code < 0x20 or 0x7F <= code < 0xA0 or 0xD800 <= code <= 0xDFFF

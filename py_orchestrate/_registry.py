@@ -78,7 +78,9 @@ class Definition:
             if kind is inspect.Parameter.VAR_KEYWORD:
                 clash = bound.keys() & value.keys()
                 if clash:
-                    raise TypeError(f"{self.name}() got the keyword {min(clash)!r}, which is also a positional parameter")
+                    raise TypeError(
+                        f"{self.name}() got the keyword {min(clash)!r}, which is also a positional parameter"
+                    )
                 bound.update(value)
             else:
                 bound[name] = list(value) if kind is inspect.Parameter.VAR_POSITIONAL else value
@@ -216,7 +218,7 @@ def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _file(function: Callable[..., Any]) -> str:
-    """Return what tells one source from another: the file, or the module where there is no file (a notebook's cells)."""
+    """Return what tells one source from another: the file, or the module where there is none (a notebook's cell)."""
     function = _innermost(function)
     code = getattr(function, "__code__", None)
     path = getattr(code, "co_filename", None)

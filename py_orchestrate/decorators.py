@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, cast, overload
 
 from ._context import current_scope
 from ._futures import DurableFuture
@@ -19,13 +19,10 @@ from ._registry import WorkflowRegistry, is_coroutine_function
 
 __all__ = ["Activity", "Workflow", "activity", "get_registry", "workflow"]
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 _registry = WorkflowRegistry()
 
 
-class Activity(Generic[P, R]):
+class Activity[**P, R]:
     """A function whose calls inside a workflow are recorded; made by ``@activity``.
 
     Attributes:
@@ -87,7 +84,7 @@ class Activity(Generic[P, R]):
         return f"<activity {self.name!r}: {self.fn!r}>"
 
 
-class Workflow(Generic[P, R]):
+class Workflow[**P, R]:
     """A function that an orchestrator can run durably; made by ``@workflow``.
 
     Attributes:
@@ -112,9 +109,9 @@ class Workflow(Generic[P, R]):
 
 
 @overload
-def workflow(name_or_func: Callable[P, R], /) -> Workflow[P, R]: ...
+def workflow[**P, R](name_or_func: Callable[P, R], /) -> Workflow[P, R]: ...
 @overload
-def workflow(name_or_func: str | None = None) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
+def workflow[**P, R](name_or_func: str | None = None) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
 def workflow(name_or_func: Any = None) -> Any:
     """Register a function as a workflow: ``@workflow``, ``@workflow()`` or ``@workflow("name")``.
 
@@ -131,9 +128,9 @@ def workflow(name_or_func: Any = None) -> Any:
 
 
 @overload
-def activity(name_or_func: Callable[P, R], /) -> Activity[P, R]: ...
+def activity[**P, R](name_or_func: Callable[P, R], /) -> Activity[P, R]: ...
 @overload
-def activity(name_or_func: str | None = None) -> Callable[[Callable[P, R]], Activity[P, R]]: ...
+def activity[**P, R](name_or_func: str | None = None) -> Callable[[Callable[P, R]], Activity[P, R]]: ...
 def activity(name_or_func: Any = None) -> Any:
     """Register a function as an activity: ``@activity``, ``@activity()`` or ``@activity("name")``.
 

@@ -208,6 +208,8 @@ class ClaimLostError(StorageError):
     """
 
     def __init__(self, workflow_id: str, epoch: int) -> None:
-        super().__init__(f"the claim on workflow {workflow_id} with epoch {epoch} is no longer held; nothing was written")
+        super().__init__(
+            f"the claim on workflow {workflow_id} with epoch {epoch} is no longer held; nothing was written"
+        )
         self.workflow_id = workflow_id
         self.epoch = epoch

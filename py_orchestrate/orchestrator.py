@@ -220,8 +220,8 @@ class Orchestrator:
 
         Returns:
             ``None`` if no run has the id, else a dictionary: ``id``; ``name``; ``status`` (``"processing"``,
-            ``"done"``, ``"failed"``, ``"paused"``, ``"cancelled"``); ``current_activity``; ``error_message``; ``output``,
-            the result; ``created_at`` and ``updated_at``, in ISO 8601, UTC.
+            ``"done"``, ``"failed"``, ``"paused"``, ``"cancelled"``); ``current_activity``; ``error_message``;
+            ``output``, the result; ``created_at`` and ``updated_at``, in ISO 8601, UTC.
 
         Raises:
             InvalidWorkflowIdError: No run can have the id.
@@ -266,8 +266,8 @@ class Orchestrator:
 
         Returns:
             A dictionary for each: ``sequence``, ``kind``, ``name``, ``status``, ``input``, ``output``,
-            ``error_message``, ``error_type``, ``traceback``, ``started_at``, ``completed_at``. Steps that 1.0.2 recorded
-            have a negative ``sequence``.
+            ``error_message``, ``error_type``, ``traceback``, ``started_at``, ``completed_at``. Steps that 1.0.2
+            recorded have a negative ``sequence``.
 
         Raises:
             WorkflowNotFoundError: No run has the id.

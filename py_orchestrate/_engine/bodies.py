@@ -1,7 +1,7 @@
 """Running one activity's body: arguments in, a record out.
 
-What goes in and what comes out are decoded copies of what is stored, so neither the workflow nor the activity can change
-the other's objects, and a replay hands out the very same value.
+What goes in and what comes out are decoded copies of what is stored, so neither the workflow nor the activity can
+change the other's objects, and a replay hands out the very same value.
 """
 
 from __future__ import annotations
@@ -146,11 +146,13 @@ class BodyRunner:
 
 
 def better_error(result: Any, what: str, error: SerializationError) -> SerializationError:
-    """Return a clearer error where the result is work that was never done, and close it so that Python does not warn."""
+    """Return a clearer error where the result is work that was never done, and close it, lest Python warn."""
     if inspect.iscoroutine(result) or inspect.isgenerator(result):
         result.close()
     if inspect.isawaitable(result):
-        return SerializationError(f"{what} returned a coroutine that nobody awaited; declare it with async def, or await it")
+        return SerializationError(
+            f"{what} returned a coroutine that nobody awaited; declare it with async def, or await it"
+        )
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
         return SerializationError(f"{what} returned a generator, which cannot be stored; return a list instead")
     return error

@@ -1,9 +1,9 @@
 """The engine: what an orchestrator starts and stops.
 
-It holds the owner's name under which runs are claimed, the workers, and the runs that are under way, and it decides who
-runs what: a new run goes straight to a free worker, which claims it in the commit that creates it; when all are busy it
-is stored free, and a worker that ends a run claims the oldest one in the commit that stores the end. So no queue grows in
-memory, and any orchestrator on the store may take what waits.
+It holds the owner's name under which runs are claimed, the workers, and the runs that are under way, and it decides
+who runs what: a new run goes straight to a free worker, which claims it in the commit that creates it; when all are
+busy it is stored free, and a worker that ends a run claims the oldest one in the commit that stores the end. So no
+queue grows in memory, and any orchestrator on the store may take what waits.
 
 States: ``new`` -> ``running`` -> ``stopping`` -> ``stopped`` -> ``running`` …; ``forked`` in the child of a process in
 which it was running.
@@ -36,6 +36,7 @@ _logger = logging.getLogger(__name__)
 
 _FIRST_RETRY_SECONDS = 0.05
 _LONGEST_RETRY_SECONDS = 5.0
+_RUNS_SHOWN = 10
 
 
 class Engine:
@@ -168,7 +169,8 @@ class Engine:
 
     def _describe_runs(self) -> str:
         runs = [f"{run.record.name} {run.record.id} (in {run.current_activity})" for run in self.active_runs()]
-        shown = ", ".join(runs[:10]) + (f" and {len(runs) - 10} more" if len(runs) > 10 else "")
+        more = len(runs) - _RUNS_SHOWN
+        shown = ", ".join(runs[:_RUNS_SHOWN]) + (f" and {more} more" if more > 0 else "")
         return f"{len(runs)} running workflow(s): {shown}"
 
     def _tell_of_single_process(self) -> None:

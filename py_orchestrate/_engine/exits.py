@@ -1,9 +1,9 @@
 """What happens to running workflows when the program ends without ``stop()``.
 
-One thread waits for the main thread to end: by falling off the script's end, ``sys.exit``, an exception or Ctrl+C. It is
-no daemon, so the interpreter waits for it, and it lets every engine leave in order: no new activity starts, the
-activities that are running may end and are recorded, for at most ``GRACE_SECONDS`` in all, and the runs are handed back.
-``atexit`` would be too late for that, and signal handlers belong to the program.
+One thread waits for the main thread to end: by falling off the script's end, ``sys.exit``, an exception or Ctrl+C. It
+is no daemon, so the interpreter waits for it, and it lets every engine leave in order: no new activity starts, the
+activities that are running may end and are recorded, for at most ``GRACE_SECONDS`` in all, and the runs are handed
+back. ``atexit`` would be too late for that, and signal handlers belong to the program.
 """
 
 from __future__ import annotations

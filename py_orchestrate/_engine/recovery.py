@@ -1,8 +1,8 @@
 """The background loop: takes up runs that nobody holds, and stores what lingers in those that run here.
 
-One turn is ``tick(now)``. In-process work never waits for a turn: it is handed over directly, or wakes the loop. An idle
-turn costs a few small reads. A storage that fails makes the turns rarer, up to once in ``_LONGEST_BACKOFF_SECONDS``, and
-never ends the loop.
+One turn is ``tick(now)``. In-process work never waits for a turn: it is handed over directly, or wakes the loop. An
+idle turn costs a few small reads. A storage that fails makes the turns rarer, up to once in
+``_LONGEST_BACKOFF_SECONDS``, and never ends the loop.
 """
 
 from __future__ import annotations

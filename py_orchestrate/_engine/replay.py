@@ -4,9 +4,9 @@ A step's identity is its ordinal in the workflow. The recorded kind and name are
 call, the code no longer is the code that wrote the history, and nothing it computes from here on can be trusted.
 
 Two special cases. A recorded failure at the very end of the history is not replayed but run again, because a recovery
-runs again what was interrupted or failed; once anything is recorded after it, the workflow has acted on the failure, and
-it is replayed. And 1.0.2's steps, which have no ordinals (theirs are negative), are matched by name, in their order,
-wherever no step of ours is recorded.
+runs again what was interrupted or failed; once anything is recorded after it, the workflow has acted on the failure,
+and it is replayed. And 1.0.2's steps, which have no ordinals (theirs are negative), are matched by name, in their
+order, wherever no step of ours is recorded.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class Mismatch(NamedTuple):
         """The whole story, for the error."""
         if self.called is None:
             return (
-                f"step {self.sequence}: history has {self.recorded!r}, but the code ended before it; the workflow's code "
-                "was changed while this run was under way"
+                f"step {self.sequence}: history has {self.recorded!r}, but the code ended before it; the workflow's "
+                "code was changed while this run was under way"
             )
         return (
-            f"step {self.sequence}: history has {self.recorded!r}, code called {self.called!r}; the workflow's code was "
-            "changed while this run was under way, or it is not deterministic"
+            f"step {self.sequence}: history has {self.recorded!r}, code called {self.called!r}; the workflow's code "
+            "was changed while this run was under way, or it is not deterministic"
         )
 
 

@@ -22,7 +22,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from .._clock import Clock
-from .._context import Scope, Unwind, foreign_thread_error, set_scope
+from .._context import Unwind, foreign_thread_error, set_scope
 from .._failures import Failure, decode_failure, encode_failure
 from .._futures import DurableFuture
 from .._identifiers import MAX_WORKFLOW_ID_LENGTH, new_workflow_id
@@ -33,7 +33,7 @@ from ..errors import ClaimLostError, NonDeterminismError, SerializationError, St
 from ..models import ActivityStatus, StepOutcome, StepRecord, WorkflowEnd, WorkflowRecord, WorkflowStatus
 from ..serialization import Serializer
 from .bodies import Body, BodyRunner, Outcome, PreparedBody, better_error
-from .replay import History, Mismatch, Run
+from .replay import History, Mismatch
 
 _logger = logging.getLogger(__name__)
 
@@ -195,8 +195,8 @@ class WorkflowRun:
 
     # --- durable calls, from the workflow's code --------------------------------------------------------------------
 
-    def call_activity(self, name: str, function: Callable[..., Any] | None, args: Any, kwargs: Any) -> Any:
-        """See ``Scope``. ``function`` is not used: the name decides."""
+    def call_activity(self, name: str, _function: Callable[..., Any] | None, args: Any, kwargs: Any) -> Any:
+        """See ``Scope``. The function at hand does not count: the name decides."""
         sequence, step = self._next("activity", name)
         if step is not None:
             return self._replayed(step)
@@ -211,7 +211,7 @@ class WorkflowRun:
         return outcome.value
 
     def submit_activity(
-        self, name: str, function: Callable[..., Any] | None, args: Any, kwargs: Any
+        self, name: str, _function: Callable[..., Any] | None, args: Any, kwargs: Any
     ) -> DurableFuture[Any]:
         """See ``Scope``."""
         sequence, step = self._next("activity", name)

@@ -1,8 +1,8 @@
 """Threads that run work, and a thread that runs an event loop.
 
-The threads are daemons, not those of ``concurrent.futures.ThreadPoolExecutor``: the interpreter joins that one's threads
-at exit, after it has begun to refuse new work, and so a script that falls off its end would wait for whole workflows, or
-for ever. What has to end in order is ended by ``exits.py``.
+The threads are daemons, not those of ``concurrent.futures.ThreadPoolExecutor``: the interpreter joins that one's
+threads at exit, after it has begun to refuse new work, and so a script that falls off its end would wait for whole
+workflows, or for ever. What has to end in order is ended by ``exits.py``.
 """
 
 from __future__ import annotations

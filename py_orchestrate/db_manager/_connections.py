@@ -1,8 +1,13 @@
 """SQLite connections of one database file: one that writes, a few that read.
 
 The number of connections does not grow with the number of threads that come and go: a reader is borrowed for one query
-and returned. ``:memory:`` has one connection for everything, because a second one would be another, empty database. In a forked child the inherited connections are neither used nor closed (closing one could remove locks
-and files that the parent relies on); they are kept aside, and new ones are opened.
+and returned. ``:memory:`` has one connection for everything, because a second one would be another, empty database.
+
+A fork must find no connection open. SQLite keeps a table of the locks that its process holds, and a child inherits that
+table without the locks: its own new connections would trust locks that nobody holds, or wait for threads that are not
+there. So the connections are closed before a fork, and either side opens its own when it needs them. Where that cannot
+be done in time (the forking thread is inside a transaction), the child neither uses nor closes what it inherits, because
+closing one could remove locks and files that the parent relies on.
 """
 
 from __future__ import annotations
@@ -16,7 +21,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
-from .._forks import watch_forks
 from ..errors import StorageError
 from ._migrations import migrate, refuse_unknown
 
@@ -26,6 +30,7 @@ JOURNAL_MODES = ("WAL", "DELETE", "TRUNCATE", "PERSIST")
 SYNCHRONOUS_LEVELS = ("FULL", "EXTRA", "NORMAL")
 _IDLE_READERS = 4
 _WAL_CHECKPOINT_PAGES = 2000
+_FORK_WAIT_SECONDS = 5.0
 
 _inherited: list[object] = []
 
@@ -40,23 +45,43 @@ class Connections:
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout
         self._writer: sqlite3.Connection | None = None
-        self._readers: deque[sqlite3.Connection] = deque()
-        self._lock = threading.RLock()
         self._warned = False
-        watch_forks(self)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._readers: deque[sqlite3.Connection] = deque()
+        self._lent = 0
+        self._held = False
+        self._lock = threading.RLock()
+        self._all_returned = threading.Condition(self._lock)
+
+    # --- forks: the group commit keeps writers out meanwhile ----------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Close every connection, once the readers that are lent have come back, and lend none until the fork is over."""
+        self._held = self._lock.acquire(timeout=_FORK_WAIT_SECONDS)
+        if self._held and self._all_returned.wait_for(lambda: self._lent == 0, _FORK_WAIT_SECONDS):
+            self.close()
+
+    def after_fork_in_parent(self) -> None:
+        """Lend connections again."""
+        if self._held:
+            self._held = False
+            self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Set the parent's connections aside."""
+        """Set aside what the parent could not close."""
         _inherited.extend((self._writer, *self._readers))
         self._writer = None
-        self._readers = deque()
-        self._lock = threading.RLock()
+        self._reset()
 
     # --- writing: the group commit's leader is alone here -----------------------------------------------------------
 
     def begin(self) -> sqlite3.Connection:
         """Begin a write transaction: at once exclusive against other writers, so that it cannot fail half-way."""
-        writer = self._writer or self._open_writer()
+        self.prepare()
+        writer = self._writer
+        assert writer is not None  # noqa: S101 - prepare() opened it, and only close(), which keeps leaders out, ends it
         if writer.in_transaction:  # an interrupt kept the last leader from rolling back
             writer.rollback()
         writer.execute("BEGIN IMMEDIATE")
@@ -79,19 +104,27 @@ class Connections:
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection for a query; not for ``:memory:``, whose readers must take turns with its writers."""
+        with self._lock:
+            self._lent += 1
         try:
-            reader = self._readers.pop()
-        except IndexError:
-            reader = self._open_reader()
-        try:
-            yield reader
-        except sqlite3.Error:
-            reader.close()  # a connection that failed is not trusted again
-            raise
-        if len(self._readers) < _IDLE_READERS:
-            self._readers.append(reader)
-        else:
-            reader.close()
+            try:
+                reader = self._readers.pop()
+            except IndexError:
+                reader = self._open_reader()
+            try:
+                yield reader
+            except BaseException:
+                reader.close()  # a connection that failed is not trusted again
+                raise
+            if len(self._readers) < _IDLE_READERS:
+                self._readers.append(reader)
+            else:
+                reader.close()
+        finally:
+            with self._lock:
+                self._lent -= 1
+                if self._lent == 0:
+                    self._all_returned.notify_all()
 
     # --- opening and closing ----------------------------------------------------------------------------------------
 
@@ -102,9 +135,10 @@ class Connections:
             StorageError: It cannot be opened.
             DatabaseVersionError: It is another program's, or a newer version's. It is left untouched.
         """
-        with self._lock:
-            if self._writer is None:
-                self._open_writer()
+        if self._writer is None:
+            with self._lock:
+                if self._writer is None:
+                    self._open_writer()
 
     def close(self) -> None:
         """Close every connection; the last one to close a file folds its write-ahead log into it."""
@@ -136,8 +170,7 @@ class Connections:
         return connection
 
     def _open_reader(self) -> sqlite3.Connection:
-        if self._writer is None:
-            self.prepare()
+        self.prepare()
         connection = self._connect()
         connection.execute("PRAGMA query_only=ON")
         return connection

@@ -8,6 +8,7 @@ Executions whose id has another form are 1.0.2's own; they get negative ordinals
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,7 +23,9 @@ from ..models import (
     WorkflowStatus,
 )
 
+_COMPLETED = ActivityStatus.COMPLETED.value
 _FAILED = ActivityStatus.FAILED.value
+_ORDINAL = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
 def aware(moment: datetime) -> datetime:
@@ -67,12 +70,13 @@ def instance_from_record(record: WorkflowRecord) -> WorkflowInstance:
 def record_from_instance(instance: WorkflowInstance) -> WorkflowRecord:
     """Return 1.0.2's instance as a record; a ``done`` one without output returned ``None``."""
     status = WorkflowStatus(instance.status)
+    has_output = status is WorkflowStatus.DONE or instance.output_data is not None
     return WorkflowRecord(
         id=instance.id,
         name=instance.name,
         status=status,
         input=to_text(instance.input_data),
-        output=to_text(instance.output_data) if status is WorkflowStatus.DONE else None,
+        output=to_text(instance.output_data) if has_output else None,
         error_message=instance.error_message,
         current_activity=instance.current_activity,
         created_at=aware(instance.created_at),
@@ -87,7 +91,7 @@ def with_claim(record: WorkflowRecord, owner: str | None, epoch: int) -> Workflo
 
 def execution_from_step(workflow_id: str, step: StepRecord) -> ActivityExecution:
     """Return the step as 1.0.2's execution."""
-    payload = step.error if step.status == _FAILED else step.output
+    payload = step.error if step.status == _FAILED and step.error is not None else step.output
     return ActivityExecution(
         id=step_id(workflow_id, step.sequence),
         workflow_id=workflow_id,
@@ -112,8 +116,9 @@ def steps_from_executions(workflow_id: str, executions: Sequence[ActivityExecuti
             sequence = int(ordinal)
         else:
             sequence, foreign = -foreign, foreign - 1
-        failed = execution.status == _FAILED
         text = to_text(execution.output_data)
+        is_document = execution.status == _FAILED and isinstance(execution.output_data, dict)
+        has_output = execution.status == _COMPLETED or execution.output_data is not None
         steps.append(
             StepRecord(
                 sequence=sequence,
@@ -121,8 +126,8 @@ def steps_from_executions(workflow_id: str, executions: Sequence[ActivityExecuti
                 name=execution.activity_name,
                 status=execution.status,
                 input=to_text(execution.input_data),
-                output=text if execution.status == ActivityStatus.COMPLETED.value else None,
-                error=text if failed and isinstance(execution.output_data, dict) else None,
+                output=text if has_output and not is_document else None,
+                error=text if is_document else None,
                 error_message=execution.error_message,
                 started_at=aware(execution.created_at),
                 completed_at=aware(execution.completed_at) if execution.completed_at is not None else None,
@@ -134,4 +139,4 @@ def steps_from_executions(workflow_id: str, executions: Sequence[ActivityExecuti
 def _ordinal(prefix: str, execution_id: str) -> str:
     """Return the digits after the prefix, or an empty text where the id has another form."""
     rest = execution_id[len(prefix) :] if execution_id.startswith(prefix) else ""
-    return rest if rest.isdecimal() and rest.isascii() else ""
+    return rest if _ORDINAL.fullmatch(rest) else ""

@@ -8,7 +8,7 @@ Guarantees, which the tests hold it to:
 
 * ``submit`` returns only after the transaction that holds its operation is committed.
 * An operation that raises does not harm its neighbours: the batch is rolled back and each is run in a transaction of its
-  own.
+  own. A transaction that cannot begin is everybody's error at once, for waiting in turn would take many times as long.
 * A leader that is interrupted (Ctrl+C in the main thread) leaves its followers' operations to the next leader.
 """
 
@@ -20,14 +20,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from .._forks import watch_forks
+from .._forks import ForkHolder, hold_for_forks
+
+_FORK_WAIT_SECONDS = 5.0
 
 Operation = Callable[[Any], Any]
 """What to do inside a transaction, given the connection; may be called again after a rollback."""
 
 
-class TransactionSource(Protocol):
-    """Where the leader gets its transaction from."""
+class TransactionSource(ForkHolder, Protocol):
+    """Where the leader gets its transaction from; told of a fork when no transaction is open."""
 
     def begin(self) -> Any:
         """Begin a write transaction and return the connection to use."""
@@ -60,12 +62,28 @@ class GroupCommit:
         self._batch_limit = batch_limit
         self._waiting: deque[_Request] = deque()
         self._leading = threading.Lock()
-        watch_forks(self)
+        self._held = False
+        hold_for_forks(self)
+
+    def before_fork(self) -> None:
+        """Let the transaction that runs come to its end, and begin no other until the fork is over."""
+        self._held = self._leading.acquire(timeout=_FORK_WAIT_SECONDS)
+        if self._held:
+            self._source.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        if self._held:
+            self._held = False
+            self._source.after_fork_in_parent()
+            self._leading.release()
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's waiting operations, whose threads are not here."""
         self._waiting = deque()
         self._leading = threading.Lock()
+        self._held = False
+        self._source.after_fork_in_child()
 
     def alone(self) -> AbstractContextManager[object]:
         """Keep every transaction out for as long as the context lasts."""
@@ -97,35 +115,43 @@ class GroupCommit:
 
     def _run(self, batch: list[_Request]) -> None:
         try:
-            self._transact(batch)
-        except Exception as error:  # noqa: BLE001 - handed to the callers, each of which raises its own
+            connection = self._source.begin()
+        except Exception as error:  # noqa: BLE001 - handed to the callers
+            self._fail(batch, error)
+            return
+        try:
+            self._transact(connection, batch)
+        except Exception as error:  # noqa: BLE001 - as above
             if len(batch) == 1:
-                batch[0].error = error
-                batch[0].done = True
+                self._fail(batch, error)
             else:
                 for request in batch:
                     self._run([request])
 
-    def _transact(self, batch: list[_Request]) -> None:
-        connection = self._source.begin()
+    def _transact(self, connection: Any, batch: list[_Request]) -> None:
         results = []
         try:
             for request in batch:
                 results.append(request.operation(connection))
             self._source.commit()
+            self._settle(batch, results)
         except Exception:
             self._source.rollback()
             raise
         except BaseException:
-            # An interrupt can arrive between the commit and the next line; then there is nothing left to roll back,
-            # and the batch is done.
+            # An interrupt can arrive after the commit; then there is nothing left to roll back, and the batch is done.
             if not self._source.rollback() and len(results) == len(batch):
                 self._settle(batch, results)
             raise
-        self._settle(batch, results)
 
     @staticmethod
     def _settle(batch: list[_Request], results: list[Any]) -> None:
         for request, result in zip(batch, results, strict=True):
             request.result = result
+            request.done = True
+
+    @staticmethod
+    def _fail(batch: list[_Request], error: Exception) -> None:
+        for request in batch:
+            request.error = error
             request.done = True

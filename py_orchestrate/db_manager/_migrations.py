@@ -31,6 +31,9 @@ _LEGACY_WORKFLOWS = [
     "updated_at",
 ]
 
+_NEW_TABLES = {0: ("workflows", "activity_executions", "orchestrators"), 1: ("orchestrators",), SCHEMA_VERSION: ()}
+"""The tables that a file of each version must not have yet."""
+
 _TABLES = """
 CREATE TABLE workflows (
     position INTEGER PRIMARY KEY,
@@ -104,11 +107,12 @@ def refuse_unknown(connection: sqlite3.Connection, path: str) -> None:
             f"the database {path!r} has version {version} of the tables, this py_orchestrate knows up to "
             f"{SCHEMA_VERSION}: install a newer py_orchestrate; the file was left as it is"
         )
-    if version == 0 and _columns(connection, "workflows"):
-        raise DatabaseVersionError(
-            f"the database {path!r} has a table 'workflows' that is not py_orchestrate's: choose another file; this one "
-            "was left as it is"
-        )
+    for table in _NEW_TABLES[version]:
+        if _columns(connection, table):
+            raise DatabaseVersionError(
+                f"the database {path!r} has a table {table!r} that is not py_orchestrate's: choose another file; this "
+                "one was left as it is"
+            )
 
 
 def migrate(connection: sqlite3.Connection, path: str) -> None:
@@ -117,6 +121,7 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
         return
     connection.create_function("to_utc", 1, _to_utc, deterministic=True)
     connection.execute("PRAGMA foreign_keys=OFF")  # cannot be changed inside the transaction
+    connection.execute("PRAGMA legacy_alter_table=ON")  # a user's own views and foreign keys go on to mean "workflows"
     connection.execute("BEGIN IMMEDIATE")
     try:
         refuse_unknown(connection, path)  # again: another process may have been here in between
@@ -137,6 +142,7 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
         connection.rollback()
         raise
     finally:
+        connection.execute("PRAGMA legacy_alter_table=OFF")
         connection.execute("PRAGMA foreign_keys=ON")
 
 

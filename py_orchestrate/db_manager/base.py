@@ -16,14 +16,19 @@ when the run's epoch is another one or the run is no longer ``processing``.
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import ClassVar
 
+from .._forks import watch_forks
 from ..errors import ClaimLostError, UnsupportedOperationError
 from ..models import (
     ActivityExecution,
+    ActivityStatus,
     StepOutcome,
     StepRecord,
     WorkflowEnd,
@@ -36,13 +41,39 @@ from . import _documents as documents
 __all__ = ["BaseDatabaseManager"]
 
 
+_logger = logging.getLogger(__name__)
+
+
 class _SingleProcess:
-    """What the default methods remember, for one process: who holds which run, under which epoch."""
+    """What the default methods remember, for one process: who holds which run, under which epoch.
+
+    Epochs come from one counter, so that what a finished run leaves behind can be forgotten and still no epoch of a run
+    comes back.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
+        self.registered: set[str] = set()
         self.owners: dict[str, str] = {}
         self.epochs: dict[str, int] = {}
+        self.last_epoch = 0
+        self.completed: dict[str, set[int]] = {}
+        watch_forks(self)
+
+    def after_fork_in_child(self) -> None:
+        """Replace the lock, whose holder may be gone; the runs stay the parent's."""
+        self.lock = threading.RLock()
+
+    def claim(self, workflow_id: str, owner: str, epoch: int) -> None:
+        """Let the owner hold the run."""
+        self.owners[workflow_id] = owner
+        self.epochs[workflow_id] = epoch
+        self.last_epoch = max(self.last_epoch, epoch)
+
+    def free(self, workflow_id: str) -> None:
+        """Let nobody hold the run."""
+        self.owners.pop(workflow_id, None)
+        self.completed.pop(workflow_id, None)
 
 
 class BaseDatabaseManager(ABC):
@@ -84,14 +115,21 @@ class BaseDatabaseManager(ABC):
     # --- ownership ------------------------------------------------------------------------------------------------
 
     def register_owner(self, owner: str) -> None:
-        """Announce an orchestrator, before its first claim. ``owner`` is fresh at every start and never used again."""
+        """Announce an orchestrator, before its first claim. ``owner`` is fresh at every start and never used again.
+
+        An owner that is not registered, or no longer, holds nothing: a run that it claims late goes to the next claimer.
+        """
+        state = self._single_process()
+        with state.lock:
+            state.registered.add(owner)
 
     def release_owner(self, owner: str) -> None:
         """Give up every claim of the owner and forget it; its runs can be claimed at once. Unknown owners are fine."""
         state = self._single_process()
         with state.lock:
+            state.registered.discard(owner)
             for workflow_id in [key for key, value in state.owners.items() if value == owner]:
-                del state.owners[workflow_id]
+                state.free(workflow_id)
 
     # --- one run --------------------------------------------------------------------------------------------------
 
@@ -110,9 +148,9 @@ class BaseDatabaseManager(ABC):
             if existing is not None:
                 return self._with_claim(documents.record_from_instance(existing))
             self.save_workflow(documents.instance_from_record(record))
-            if record.owner is not None:
-                state.owners[record.id] = record.owner
-                state.epochs[record.id] = record.epoch
+            if record.owner is not None and record.owner in state.registered:
+                state.claim(record.id, record.owner, record.epoch)
+                state.completed[record.id] = set()
             return None
 
     def claim_workflows(self, owner: str, names: Iterable[str], limit: int) -> list[WorkflowRecord]:
@@ -129,13 +167,17 @@ class BaseDatabaseManager(ABC):
         claimed: list[WorkflowRecord] = []
         state = self._single_process()
         with state.lock:
-            for instance in self.get_processing_workflows() if limit > 0 else ():
+            for instance in self.get_processing_workflows() if limit > 0 and owner in state.registered else ():
                 if len(claimed) >= limit:
                     break
                 if instance.name in wanted and instance.id not in state.owners:
-                    state.owners[instance.id] = owner
-                    state.epochs[instance.id] = state.epochs.get(instance.id, 0) + 1
-                    claimed.append(self._with_claim(documents.record_from_instance(instance)))
+                    try:
+                        record = documents.record_from_instance(instance)
+                    except (AttributeError, TypeError, ValueError) as error:
+                        _logger.warning("workflow %s cannot be read and is passed over: %s", instance.id, error)
+                        continue
+                    state.claim(record.id, owner, state.last_epoch + 1)
+                    claimed.append(self._with_claim(record))
         return claimed
 
     def pending_names(self) -> set[str]:
@@ -149,14 +191,16 @@ class BaseDatabaseManager(ABC):
         state = self._single_process()
         with state.lock:
             if state.epochs.get(workflow_id) == epoch:
-                state.owners.pop(workflow_id, None)
+                state.free(workflow_id)
 
     def load_outcomes(self, workflow_id: str) -> list[StepOutcome]:
         """Return what a replay needs of every recorded step, by sequence, with one query."""
-        return [
-            StepOutcome(step.sequence, step.kind, step.name, step.status, step.output, step.error)
-            for step in self.get_steps(workflow_id)
-        ]
+        state = self._single_process()
+        with state.lock:
+            steps = self.get_steps(workflow_id)
+            if workflow_id in state.owners:
+                state.completed[workflow_id] = _completed(steps)
+        return [StepOutcome(step.sequence, step.kind, step.name, step.status, step.output, step.error) for step in steps]
 
     def record_steps(
         self, workflow_id: str, epoch: int, steps: Sequence[StepRecord], *, current_activity: str | None = None
@@ -178,11 +222,9 @@ class BaseDatabaseManager(ABC):
         state = self._single_process()
         with state.lock:
             instance = self._fenced(workflow_id, epoch)
-            for step in steps:
-                self.save_activity_execution(documents.execution_from_step(workflow_id, step))
+            self._save_steps(workflow_id, steps)
             if current_activity is not None:
-                instance.current_activity = current_activity
-                self.save_workflow(instance)
+                self.save_workflow(replace(instance, current_activity=current_activity, updated_at=datetime.now(UTC)))
 
     def finish_workflow(self, workflow_id: str, epoch: int, end: WorkflowEnd) -> None:
         """Store a run's last steps and its end, all or none, durably, and give up the claim.
@@ -192,16 +234,17 @@ class BaseDatabaseManager(ABC):
         """
         state = self._single_process()
         with state.lock:
-            instance = self._fenced(workflow_id, epoch)
-            for step in end.steps:
-                self.save_activity_execution(documents.execution_from_step(workflow_id, step))
-            instance.status = end.status
-            instance.output_data = json.loads(end.output) if end.output is not None else None
-            instance.error_message = end.error_message
-            instance.current_activity = end.current_activity
-            instance.updated_at = end.finished_at
-            self.save_workflow(instance)
-            state.owners.pop(workflow_id, None)
+            ended = replace(
+                self._fenced(workflow_id, epoch),
+                status=end.status,
+                output_data=json.loads(end.output) if end.output is not None else None,
+                error_message=end.error_message,
+                current_activity=end.current_activity,
+                updated_at=end.finished_at,
+            )
+            self._save_steps(workflow_id, end.steps)
+            self.save_workflow(ended)
+            state.free(workflow_id)
             state.epochs.pop(workflow_id, None)
 
     def finish_and_claim(
@@ -244,12 +287,14 @@ class BaseDatabaseManager(ABC):
         Raises:
             LookupError: No run has the cursor's id.
         """
-        instances = self.list_workflows() if name is None else self.get_workflows_by_name(name)
-        if cursor is not None:
+        instances = self.list_workflows() if name is None or cursor is not None else self.get_workflows_by_name(name)
+        if cursor is not None:  # which may be of any name, so its place is in the list of all
             ids = [instance.id for instance in instances]
             if cursor not in ids:
                 raise LookupError(f"no workflow has the cursor's id {cursor!r}")
             instances = instances[ids.index(cursor) + 1 :]
+        if name is not None:
+            instances = [instance for instance in instances if instance.name == name]
         if status is not None:
             instances = [instance for instance in instances if instance.status == status]
         return [self._with_claim(documents.record_from_instance(instance)) for instance in instances[:limit]]
@@ -258,7 +303,7 @@ class BaseDatabaseManager(ABC):
         """Delete a finished run and its history; return whether there was one.
 
         Raises:
-            UnsupportedOperationError: The store cannot delete.
+            UnsupportedOperationError: The store cannot delete, or the run is not finished; nothing was deleted.
         """
         raise UnsupportedOperationError(f"{type(self).__name__} cannot delete workflows: it has no delete_workflow")
 
@@ -270,8 +315,8 @@ class BaseDatabaseManager(ABC):
     def _single_process(self) -> _SingleProcess:
         # A user's manager need not call this class's __init__, so the state is made on first use; setdefault on a
         # dict is atomic, so two threads get one state.
-        state: _SingleProcess = self.__dict__.setdefault("_single_process_state", _SingleProcess())
-        return state
+        state: _SingleProcess | None = self.__dict__.get("_single_process_state")
+        return self.__dict__.setdefault("_single_process_state", _SingleProcess()) if state is None else state
 
     def _with_claim(self, record: WorkflowRecord) -> WorkflowRecord:
         state = self._single_process()
@@ -288,3 +333,20 @@ class BaseDatabaseManager(ABC):
         ):
             raise ClaimLostError(workflow_id, epoch)
         return instance
+
+    def _save_steps(self, workflow_id: str, steps: Sequence[StepRecord]) -> None:
+        state = self._single_process()
+        completed = state.completed.get(workflow_id)
+        if completed is None:
+            completed = state.completed[workflow_id] = _completed(self.get_steps(workflow_id))
+        # All are converted before one is saved, and saved in their order: what a crash leaves is a history, cut short.
+        ordered = sorted(steps, key=lambda step: step.sequence)
+        for step, execution in [(step, documents.execution_from_step(workflow_id, step)) for step in ordered]:
+            if step.sequence not in completed:
+                self.save_activity_execution(execution)
+                if step.status == ActivityStatus.COMPLETED.value:
+                    completed.add(step.sequence)
+
+
+def _completed(steps: Iterable[StepRecord]) -> set[int]:
+    return {step.sequence for step in steps if step.status == ActivityStatus.COMPLETED.value}

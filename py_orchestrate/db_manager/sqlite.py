@@ -44,17 +44,22 @@ _STEP_COLUMNS = (
     "sequence, kind, activity_name, status, input_data, output_data, error_data, error_message, created_at, completed_at"
 )
 
-_INSERT_WORKFLOW = f"INSERT INTO workflows ({_WORKFLOW_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# An owner that is not registered holds nothing: nobody would notice its death.
+_INSERT_WORKFLOW = f"""
+INSERT INTO workflows ({_WORKFLOW_COLUMNS})
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT id FROM orchestrators WHERE id = ?), ?, ?, ?)
+"""
 
-# A completed step is final; one that is running or failed may run again.
-_UPSERT_STEP = f"""
+_REPLACE_STEP = f"""
 INSERT INTO activity_executions (workflow_id, id, {_STEP_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (workflow_id, sequence) DO UPDATE SET
     id = excluded.id, kind = excluded.kind, activity_name = excluded.activity_name, status = excluded.status,
     input_data = excluded.input_data, output_data = excluded.output_data, error_data = excluded.error_data,
     error_message = excluded.error_message, created_at = excluded.created_at, completed_at = excluded.completed_at
-WHERE activity_executions.status <> 'completed'
 """
+
+# A completed step is final; one that is running or failed may run again.
+_UPSERT_STEP = f"{_REPLACE_STEP} WHERE activity_executions.status <> 'completed'"
 
 _IS_CLAIMED = "SELECT 1 FROM workflows WHERE id = ? AND epoch = ? AND status = 'processing' AND owner IS NOT NULL"
 
@@ -364,20 +369,11 @@ class SQLiteDatabaseManager(BaseDatabaseManager):
 
         def save(connection: sqlite3.Connection) -> None:
             (step,) = documents.steps_from_executions(execution.workflow_id, [execution])
-            sequence = step.sequence
-            if sequence < 0:  # an id of the caller's own: its place is where it was, else before all of them
-                known = connection.execute(
-                    "SELECT sequence FROM activity_executions WHERE workflow_id = ? AND id = ?",
-                    (execution.workflow_id, execution.id),
-                ).fetchone()
-                lowest = connection.execute(
-                    "SELECT coalesce(min(sequence), 0) FROM activity_executions WHERE workflow_id = ?",
-                    (execution.workflow_id,),
-                ).fetchone()
-                sequence = known[0] if known else min(lowest[0], 0) - 1
-            row = list(_row_from_step(execution.workflow_id, step._replace(sequence=sequence)))
+            if step.sequence < 0:  # an id of the caller's own
+                step = step._replace(sequence=_place_of_own_id(connection, execution, step))
+            row = list(_row_from_step(execution.workflow_id, step))
             row[1] = execution.id
-            connection.execute(_UPSERT_STEP, row)
+            connection.execute(_REPLACE_STEP, row)
 
         self._write(save)
 
@@ -411,6 +407,8 @@ def _pending_names(connection: sqlite3.Connection) -> set[str]:
 
 
 def _claim(connection: sqlite3.Connection, owner: str, names: frozenset[str], limit: int) -> list[WorkflowRecord]:
+    if connection.execute("SELECT 1 FROM orchestrators WHERE id = ?", (owner,)).fetchone() is None:
+        return []
     positions: list[int] = []
     for name in names & _pending_names(connection):
         positions.extend(position for (position,) in connection.execute(_OLDEST_OF_NAME, (name, limit)))
@@ -430,6 +428,25 @@ def _finish(connection: sqlite3.Connection, row: tuple[object, ...], step_rows: 
     for step_row in step_rows:
         connection.execute(_UPSERT_STEP, step_row)
     return True
+
+
+def _place_of_own_id(connection: sqlite3.Connection, execution: ActivityExecution, step: StepRecord) -> int:
+    """Return the negative ordinal for an execution that has its caller's own id: where it was, else by its time."""
+    others = connection.execute(
+        "SELECT sequence, id, created_at FROM activity_executions WHERE workflow_id = ? AND sequence < 0 ORDER BY sequence",
+        (execution.workflow_id,),
+    ).fetchall()
+    for sequence, execution_id, _ in others:
+        if execution_id == execution.id:
+            return int(sequence)
+    started_at = _to_text(step.started_at)
+    newer = [sequence for sequence, _, created_at in others if created_at > started_at]
+    place = min(newer, default=0) - 1
+    connection.executemany(  # from the lowest up, so that no two have one ordinal at any time
+        "UPDATE activity_executions SET sequence = sequence - 1 WHERE workflow_id = ? AND sequence = ?",
+        [(execution.workflow_id, sequence) for sequence, _, _ in others if sequence <= place],
+    )
+    return place
 
 
 def _forget_owner(connection: sqlite3.Connection, owner: str) -> None:

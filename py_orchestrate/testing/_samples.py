@@ -1,0 +1,121 @@
+"""Records to store in the contract's tests, and threads that start at the same moment."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from ..models import (
+    ActivityExecution,
+    ActivityStatus,
+    StepRecord,
+    WorkflowEnd,
+    WorkflowInstance,
+    WorkflowRecord,
+    WorkflowStatus,
+)
+
+T = TypeVar("T")
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+
+# Texts as the serializer writes them, which every backend must return unchanged.
+PAYLOADS = {
+    "plain": '{"b":1,"a":[true,null,"x"]}',
+    "numbers": "[0,-1,0.5,9007199254740991]",
+    "large integer": '{"$int":"' + hex(10**5000 - 1) + '"}',
+    "lone surrogate": '"\\ud83d"',
+    "nul": '"a\\u0000b"',
+    "control characters": '"\\t\\u001f\x7f\\"\\\\"',
+    "cjk": '"漢字かな交じり文・한국어"',
+    "beyond the basic plane": '{"😀":"𝄞"}',
+    "markup": "\"'; DROP TABLE workflows; --%_<b>\"",
+    "one megabyte": '"' + "x" * 2**20 + '"',
+}
+
+FALSY = ["null", "false", "0", '""', "[]", "{}"]
+
+FAILURE_DOCUMENT = '{"type":"builtins:ValueError","message":"漢字","args":"[\\"漢字\\"]"}'
+
+
+def at(minutes: float) -> datetime:
+    """Return a time, in minutes after the first."""
+    return START + timedelta(minutes=minutes)
+
+
+def run_record(workflow_id: str, *, minutes: float = 0, **fields: Any) -> WorkflowRecord:
+    """Return a run that is ``processing``."""
+    plain = WorkflowRecord(
+        id=workflow_id,
+        name="greet",
+        status=WorkflowStatus.PROCESSING,
+        input="{}",
+        created_at=at(minutes),
+        updated_at=at(minutes),
+    )
+    return replace(plain, **fields)
+
+
+def step_record(sequence: int, output: str | None = '"hello"', *, minutes: float = 1, **fields: Any) -> StepRecord:
+    """Return a step: completed with ``output``, or running where that is ``None``."""
+    running = output is None
+    status = ActivityStatus.RUNNING if running else ActivityStatus.COMPLETED
+    completed_at = None if running else at(minutes + 1)
+    plain = StepRecord(
+        sequence, "activity", f"act{sequence}", status.value, "[]", output, None, None, at(minutes), completed_at
+    )
+    return plain._replace(**fields)
+
+
+def failed_step(sequence: int, *, minutes: float = 1) -> StepRecord:
+    """Return a step that failed."""
+    return step_record(
+        sequence,
+        None,
+        minutes=minutes,
+        status=ActivityStatus.FAILED.value,
+        error=FAILURE_DOCUMENT,
+        error_message="漢字",
+        completed_at=at(minutes + 1),
+    )
+
+
+def run_end(output: str | None = '"bye"', *, minutes: float = 9, **fields: Any) -> WorkflowEnd:
+    """Return an end: ``done``, unless the fields say otherwise."""
+    return replace(WorkflowEnd(status=WorkflowStatus.DONE, output=output, finished_at=at(minutes)), **fields)
+
+
+def instance(workflow_id: str, *, minutes: float = 0, **fields: Any) -> WorkflowInstance:
+    """Return one of 1.0.2's workflows."""
+    moment = at(minutes)
+    plain = WorkflowInstance(workflow_id, "greet", WorkflowStatus.DONE, {"who": "漢字"}, None, None, None, moment, moment)
+    return replace(plain, **fields)
+
+
+def execution(execution_id: str, workflow_id: str, *, minutes: float = 1, **fields: Any) -> ActivityExecution:
+    """Return one of 1.0.2's executions."""
+    plain = ActivityExecution(
+        execution_id, workflow_id, "act", {"x": 1}, None, "completed", None, at(minutes), at(minutes + 1)
+    )
+    return replace(plain, **fields)
+
+
+def race(actions: Sequence[Callable[[], T]]) -> list[T]:
+    """Run the actions at the same moment, each in a thread of its own; return their results."""
+    barrier = threading.Barrier(len(actions))
+
+    def start(action: Callable[[], T]) -> T:
+        barrier.wait(timeout=30)
+        return action()
+
+    with ThreadPoolExecutor(len(actions)) as threads:
+        return list(threads.map(start, actions))
+
+
+def in_thread(action: Callable[[], T]) -> T:
+    """Run the action in a thread that ends with it; return its result."""
+    return race([action])[0]
