@@ -129,7 +129,6 @@ class Engine:
             self._state = "stopping"
         self._recovery.stop()
         if self._is_own_thread():
-            self._leaving.set()
             _logger.warning("stop() was called by a workflow of this orchestrator; it stops when that has ended")
             return False
         with self._changed:
@@ -246,8 +245,8 @@ class Engine:
             if self._something_waits and self._state == "running":
                 self._something_waits = False
                 self._recovery.wake()
-            if self._busy == 0 and self._leaving.is_set():
-                self._retire()
+            if self._busy == 0:
+                self._retire()  # if a stop() that no longer waits, or cannot, left that to the last run
             self._changed.notify_all()
 
     def dispatch(self, record: WorkflowRecord, *, is_new: bool) -> None:
@@ -266,8 +265,7 @@ class Engine:
     def _run(self, record: WorkflowRecord, *, is_new: bool) -> WorkflowRecord | None:
         run = WorkflowRun(self, record, is_new=is_new)
         self._runs[record.id] = run
-        if len(self._runs) == 1:
-            self._recovery.notice_activity()
+        self._recovery.notice_run()
         try:
             return run.execute()
         finally:

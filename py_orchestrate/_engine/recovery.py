@@ -61,6 +61,9 @@ class RecoveryLoop:
         self._poll_due = host.clock.monotonic()
         self._backoff = 0.0
         self._unknown_names: set[str] = set()
+        self._runs_begun = 0
+        self._runs_seen = 0
+        self._dozes = False
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._main, name="py_orchestrate-recovery", daemon=True)
@@ -74,9 +77,11 @@ class RecoveryLoop:
         self._poll_due = self._host.clock.monotonic()
         self._wake.set()
 
-    def notice_activity(self) -> None:
-        """Tell the loop that a run has begun, so that it looks after it."""
-        self._wake.set()
+    def notice_run(self) -> None:
+        """Tell the loop that a run has begun, so that it looks after it; only a loop that dozes has to be woken."""
+        self._runs_begun += 1
+        if self._dozes:
+            self._wake.set()
 
     def stop(self) -> None:
         """End the thread, and wait for it unless it is the caller."""
@@ -87,9 +92,10 @@ class RecoveryLoop:
 
     def tick(self, now: float) -> float:
         """Take one turn at the monotonic time ``now``; return in how many seconds the next one is due."""
-        busy = False
-        for run in self._host.active_runs():
-            busy = True
+        runs = self._host.active_runs()
+        busy = bool(runs) or self._runs_begun != self._runs_seen
+        self._runs_seen = self._runs_begun
+        for run in runs:
             self._guarded(run.store_what_lingers)
         if now >= self._poll_due:
             succeeded = self._guarded(self._claim)
@@ -100,8 +106,10 @@ class RecoveryLoop:
 
     def _main(self) -> None:
         while not self._stopping:
+            self._dozes = True  # before the turn, so that a run that begins during it is not overlooked
             self._wake.clear()
             wait = self.tick(self._host.clock.monotonic())
+            self._dozes = wait > LINGER_SECONDS
             if not self._stopping:
                 self._wake.wait(max(0.0, wait))
 

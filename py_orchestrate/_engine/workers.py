@@ -7,12 +7,14 @@ workflows, or for ever. What has to end in order is ended by ``exits.py``.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 _logger = logging.getLogger(__name__)
 
@@ -92,6 +94,8 @@ class EventLoopThread:
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run the coroutine on the loop and wait for what it comes to."""
+        import asyncio  # half of this package's import time, and needed by async activities only
+
         error, result = asyncio.run_coroutine_threadsafe(_outcome(coroutine), self._started_loop()).result()
         if error is not None:
             raise error
@@ -111,6 +115,8 @@ class EventLoopThread:
     def _started_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
+                import asyncio
+
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(
                     target=_run_loop, args=(self._loop,), name="py_orchestrate-event-loop", daemon=True

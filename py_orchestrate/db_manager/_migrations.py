@@ -101,6 +101,17 @@ def refuse_unknown(connection: sqlite3.Connection, path: str) -> None:
     Raises:
         DatabaseVersionError: It is another program's file, or a newer version's.
     """
+    if connection.in_transaction:
+        _refuse_unknown(connection, path)
+        return
+    connection.execute("BEGIN")  # one look at the whole, while another process may be making the tables
+    try:
+        _refuse_unknown(connection, path)
+    finally:
+        connection.rollback()
+
+
+def _refuse_unknown(connection: sqlite3.Connection, path: str) -> None:
     version = _version(connection)
     if version > SCHEMA_VERSION:
         raise DatabaseVersionError(

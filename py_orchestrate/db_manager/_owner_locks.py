@@ -105,7 +105,8 @@ class OwnerLocks:
 
     def _create(self, owner: str) -> int:
         while True:
-            self._folder.mkdir(exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # not exist_ok, which looks twice
+                self._folder.mkdir()
             # Another process that forgets the last owner removes the folder, perhaps right now; then it is made again.
             with contextlib.suppress(FileNotFoundError):
                 return os.open(self._path(owner), os.O_RDWR | os.O_CREAT, 0o666)

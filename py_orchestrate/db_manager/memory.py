@@ -66,7 +66,9 @@ class _Run:
             if other.sequence <= place:
                 moved = other.sequence - 1
                 self.steps[moved] = self.steps.pop(other.sequence)._replace(sequence=moved)
-                self.own_ids[moved] = self.own_ids.pop(other.sequence, documents.step_id(self.record.id, other.sequence))
+                self.own_ids[moved] = self.own_ids.pop(
+                    other.sequence, documents.step_id(self.record.id, other.sequence)
+                )
         return place
 
 
@@ -252,7 +254,9 @@ class MemoryDatabaseManager(BaseDatabaseManager):
         with self._lock:
             run = self._runs.get(execution.workflow_id)
             if run is None:
-                raise StorageError(f"no workflow has the id {execution.workflow_id!r} of the execution {execution.id!r}")
+                raise StorageError(
+                    f"no workflow has the id {execution.workflow_id!r} of the execution {execution.id!r}"
+                )
             if step.sequence < 0:  # an id of the caller's own
                 step = step._replace(sequence=run.place_of(execution.id, step))
                 run.own_ids[step.sequence] = execution.id

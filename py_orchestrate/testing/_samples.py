@@ -33,7 +33,7 @@ PAYLOADS = {
     "control characters": '"\\t\\u001f\x7f\\"\\\\"',
     "cjk": '"漢字かな交じり文・한국어"',
     "beyond the basic plane": '{"😀":"𝄞"}',
-    "markup": "\"'; DROP TABLE workflows; --%_<b>\"",
+    "markup": '"\'; DROP TABLE workflows; --%_<b>"',
     "one megabyte": '"' + "x" * 2**20 + '"',
 }
 
@@ -92,7 +92,9 @@ def run_end(output: str | None = '"bye"', *, minutes: float = 9, **fields: Any) 
 def instance(workflow_id: str, *, minutes: float = 0, **fields: Any) -> WorkflowInstance:
     """Return one of 1.0.2's workflows."""
     moment = at(minutes)
-    plain = WorkflowInstance(workflow_id, "greet", WorkflowStatus.DONE, {"who": "漢字"}, None, None, None, moment, moment)
+    plain = WorkflowInstance(
+        workflow_id, "greet", WorkflowStatus.DONE, {"who": "漢字"}, None, None, None, moment, moment
+    )
     return replace(plain, **fields)
 
 

@@ -1,0 +1,81 @@
+"""What the parts of the contract share: the hooks that a subclass overrides, and shortcuts."""
+
+# ruff: noqa: S101 - this is a test suite
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from datetime import timedelta
+
+from ..db_manager.base import BaseDatabaseManager
+from ..models import StepRecord, WorkflowRecord
+from ._samples import (
+    run_record,
+)
+
+
+class Contract:
+    """The hooks, and what the tests share."""
+
+    def reopen(self, database: BaseDatabaseManager) -> BaseDatabaseManager | None:
+        """Return another manager on the same store, or ``None`` (the default) where the store cannot be shared."""
+        return None
+
+    @contextlib.contextmanager
+    def another(self, database: BaseDatabaseManager) -> Iterator[BaseDatabaseManager]:
+        """Lend another manager on the same store, or the same one where there can be no other."""
+        other = self.reopen(database)
+        try:
+            yield database if other is None else other
+        finally:
+            if other is not None:
+                other.close()
+
+    @contextlib.contextmanager
+    def another_with_claims(self, database: BaseDatabaseManager) -> Iterator[BaseDatabaseManager]:
+        """Lend a manager that sees the claims: another one, if it has leases."""
+        if has_leases(database):
+            with self.another(database) as other:
+                yield other
+        else:
+            yield database
+
+
+def has_leases(database: BaseDatabaseManager) -> bool:
+    return "leases" in database.capabilities
+
+
+def register(database: BaseDatabaseManager, name: str = "owner-a") -> str:
+    database.register_owner(name)
+    return name
+
+
+def claim_run(database: BaseDatabaseManager, workflow_id: str = "run", owner: str = "owner-a") -> int:
+    """Store a run, claim it, and return the epoch."""
+    assert database.create_workflow(run_record(workflow_id)) is None
+    register(database, owner)
+    (record,) = database.claim_workflows(owner, ["greet"], 1)
+    assert record.id == workflow_id
+    return record.epoch
+
+
+def read(database: BaseDatabaseManager, workflow_id: str = "run") -> WorkflowRecord:
+    record = database.read_workflow(workflow_id)
+    assert record is not None
+    return record
+
+
+def ids_of(records: list[WorkflowRecord]) -> list[str]:
+    return [record.id for record in records]
+
+
+def assert_utc(record: WorkflowRecord | StepRecord) -> None:
+    moments = [getattr(record, name, None) for name in ("created_at", "updated_at", "started_at", "completed_at")]
+    assert all(moment.utcoffset() == timedelta(0) for moment in moments if moment is not None)
+
+
+def claim_new(database: BaseDatabaseManager, record: WorkflowRecord) -> int:
+    database.create_workflow(record)
+    (claimed,) = database.claim_workflows(register(database), [record.name], 1)
+    return claimed.epoch

@@ -1,0 +1,270 @@
+"""The guarantees of the group commit, over a source that records what happens."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from py_orchestrate.db_manager._group_commit import GroupCommit
+from py_orchestrate.testing._samples import race
+
+from ..children import in_fork
+from ..waiting import wait_until
+
+
+class Source:
+    """Transactions over a list; operations append to what ``begin`` returns."""
+
+    def __init__(self) -> None:
+        self.stored: list[Any] = []
+        self.draft: list[Any] | None = None
+        self.begun = 0
+        self.commits = 0
+        self.on_begin: Callable[[], object] = lambda: None
+        self.before_commit: Callable[[], object] = lambda: None
+        self.after_commit: Callable[[], object] = lambda: None
+
+    def begin(self) -> list[Any]:
+        self.begun += 1
+        assert self.draft is None, "two transactions at once"
+        self.on_begin()
+        self.draft = list(self.stored)
+        return self.draft
+
+    def commit(self) -> None:
+        self.before_commit()
+        assert self.draft is not None
+        self.stored, self.draft = self.draft, None
+        self.commits += 1
+        self.after_commit()
+
+    def rollback(self) -> bool:
+        was_open, self.draft = self.draft is not None, None
+        return was_open
+
+    def before_fork(self) -> None:
+        assert self.draft is None
+
+    after_fork_in_parent = after_fork_in_child = before_fork
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+@pytest.fixture
+def group(source: Source) -> GroupCommit:
+    return GroupCommit(source)
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as threads:
+        yield threads
+
+
+def put(item: Any) -> Callable[[list[Any]], Any]:
+    def operation(draft: list[Any]) -> Any:
+        draft.append(item)
+        return item
+
+    return operation
+
+
+def fail(error: BaseException) -> Callable[[list[Any]], Any]:
+    def operation(draft: list[Any]) -> Any:
+        draft.append("never")
+        raise error
+
+    return operation
+
+
+def raise_once(error: BaseException) -> Callable[[], None]:
+    errors = [error]
+
+    def action() -> None:
+        if errors:
+            raise errors.pop()
+
+    return action
+
+
+def together(
+    group: GroupCommit, threads: ThreadPoolExecutor, operations: list[Callable[[list[Any]], Any]]
+) -> list[Future[Any]]:
+    """Submit the operations, each in a thread of its own, in order, so that one leader gets them all."""
+    submitted = []
+    with group.alone():
+        for operation in operations:
+            submitted.append(threads.submit(group.submit, operation))
+            wait_until(lambda: len(group._waiting) == len(submitted))
+    return submitted
+
+
+def outcomes(submitted: list[Future[Any]]) -> list[Any]:
+    """Return each future's result or exception."""
+    return [future.exception(timeout=10) or future.result() for future in submitted]
+
+
+def test_a_lone_writer_has_a_commit_of_its_own(source: Source, group: GroupCommit) -> None:
+    for n in range(3):
+        assert group.submit(put(n)) == n
+        assert source.stored == list(range(n + 1))
+    assert source.commits == 3
+
+
+def test_waiting_operations_share_a_commit(source: Source, group: GroupCommit, threads: ThreadPoolExecutor) -> None:
+    assert outcomes(together(group, threads, [put(n) for n in range(8)])) == list(range(8))
+    assert source.stored == list(range(8))
+    assert source.commits == 1
+
+
+def test_a_batch_has_a_limit(source: Source, threads: ThreadPoolExecutor) -> None:
+    group = GroupCommit(source, batch_limit=3)
+    assert outcomes(together(group, threads, [put(n) for n in range(8)])) == list(range(8))
+    assert source.stored == list(range(8))
+    assert source.commits == 3
+
+
+def test_what_is_returned_is_stored(source: Source, group: GroupCommit) -> None:
+    def writer(n: int) -> None:
+        for each in range(50):
+            assert group.submit(put((n, each))) == (n, each)
+            assert (n, each) in source.stored
+
+    race([lambda n=n: writer(n) for n in range(8)])  # type: ignore[misc]
+    assert len(source.stored) == len(set(source.stored)) == 400
+    assert [item for item in source.stored if item[0] == 3] == [(3, each) for each in range(50)]
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_an_operation_that_raises_does_not_harm_its_neighbours(
+    source: Source, group: GroupCommit, threads: ThreadPoolExecutor, place: int
+) -> None:
+    operations = [put(n) for n in range(5)]
+    error = ValueError("mine")
+    operations[place] = fail(error)
+    results = outcomes(together(group, threads, operations))
+    assert results[place] is error
+    rest = [n for n in range(5) if n != place]
+    assert [result for result in results if result is not error] == source.stored == rest
+
+
+def test_an_interrupted_leader_leaves_the_others_to_the_next(
+    source: Source, group: GroupCommit, threads: ThreadPoolExecutor
+) -> None:
+    interrupt = raise_once(KeyboardInterrupt())
+
+    def interrupted(draft: list[Any]) -> str:
+        draft.append("interrupted")
+        interrupt()
+        return "interrupted"
+
+    operations = [put(0), put(1), interrupted, put(3), put(4)]
+    names = [0, 1, "interrupted", 3, 4]
+    results = outcomes(together(group, threads, operations))
+    # Whoever led was interrupted, and its own operation dropped; all others are done, once, in order.
+    (leader,) = (place for place, result in enumerate(results) if isinstance(result, KeyboardInterrupt))
+    del names[leader]
+    assert [result for result in results if not isinstance(result, KeyboardInterrupt)] == names
+    assert source.stored == names
+
+
+@pytest.mark.parametrize("moment", ["on_begin", "before_commit", "after_commit"])
+def test_an_interrupt_at_any_moment_stores_nothing_twice(
+    source: Source, group: GroupCommit, threads: ThreadPoolExecutor, moment: str
+) -> None:
+    setattr(source, moment, raise_once(KeyboardInterrupt()))
+    results = outcomes(together(group, threads, [put(n) for n in range(5)]))
+    (leader,) = (place for place, result in enumerate(results) if isinstance(result, KeyboardInterrupt))
+    rest = [n for n in range(5) if n != leader]
+    assert [result for result in results if not isinstance(result, KeyboardInterrupt)] == rest
+    assert source.stored == ([0, 1, 2, 3, 4] if moment == "after_commit" else rest)
+
+
+def test_an_interrupt_while_results_are_given_out_stores_nothing_twice(
+    source: Source, group: GroupCommit, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle, interrupt = GroupCommit._settle, raise_once(KeyboardInterrupt())
+
+    def interrupted(batch: list[Any], results: list[Any]) -> None:
+        settle(batch[:2], results[:2])
+        interrupt()
+        settle(batch, results)
+
+    monkeypatch.setattr(GroupCommit, "_settle", staticmethod(interrupted))
+    results = outcomes(together(group, threads, [put(n) for n in range(5)]))
+    assert sum(isinstance(result, KeyboardInterrupt) for result in results) == 1
+    assert source.stored == [0, 1, 2, 3, 4]
+
+
+def test_an_error_in_the_commit_reaches_every_caller(
+    source: Source, group: GroupCommit, threads: ThreadPoolExecutor
+) -> None:
+    def broken() -> None:
+        raise OSError("the disk is full")
+
+    source.before_commit = broken
+    results = outcomes(together(group, threads, [put(n) for n in range(5)]))
+    assert [str(result) for result in results] == ["the disk is full"] * 5
+    assert source.stored == []
+    source.before_commit = lambda: None
+    assert group.submit(put("later")) == "later"
+    assert source.stored == ["later"]
+
+
+def test_a_passing_error_in_the_commit_is_tried_again(
+    source: Source, group: GroupCommit, threads: ThreadPoolExecutor
+) -> None:
+    source.before_commit = raise_once(OSError("once"))
+    assert outcomes(together(group, threads, [put(n) for n in range(5)])) == source.stored == list(range(5))
+
+
+def test_a_transaction_that_cannot_begin_is_tried_once_for_all(
+    source: Source, group: GroupCommit, threads: ThreadPoolExecutor
+) -> None:
+    source.on_begin = raise_once(OSError("locked"))
+    results = outcomes(together(group, threads, [put(n) for n in range(5)]))
+    assert [str(result) for result in results] == ["locked"] * 5
+    assert (source.begun, source.stored) == (1, [])
+
+
+def test_alone_keeps_transactions_out(source: Source, group: GroupCommit, threads: ThreadPoolExecutor) -> None:
+    with group.alone():
+        future = threads.submit(group.submit, put(1))
+        wait_until(lambda: group._waiting)
+        assert source.begun == 0
+    assert future.result(timeout=10) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_does_not_write_what_its_parent_waits_for(
+    source: Source, group: GroupCommit, threads: ThreadPoolExecutor
+) -> None:
+    committing, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        committing.set()
+        go_on.wait(10)
+
+    source.before_commit = hold
+    first = threads.submit(group.submit, put(1))
+    committing.wait(10)
+    source.before_commit = lambda: None
+    second = threads.submit(group.submit, put(2))
+    wait_until(lambda: group._waiting)
+    go_on.set()
+
+    def use() -> None:
+        known = list(source.stored)
+        assert group.submit(put(3)) == 3
+        assert source.stored == [*known, 3]
+
+    in_fork(use)
+    assert (first.result(timeout=10), second.result(timeout=10), source.stored) == (1, 2, [1, 2])
