@@ -1,9 +1,10 @@
 """Which workflow or activity the running code belongs to.
 
-A decorated function asks ``current_scope()`` whether it is called inside a workflow, and if so hands the call to the
+A decorated function asks ``calling_scope()`` whether it is called inside a workflow, and if so hands the call to the
 object that the engine put there. Nothing is patched. A context variable does not reach threads that a workflow starts
 by itself; a call there would run unrecorded, so such threads are noticed when they start (Python's audit event for it)
-and refused when they call.
+and refused when they call. Nobody can notice threads that were there before (a pool that another part of the program
+has warmed up) or that are no ``threading.Thread``: a call that a workflow passes to those is a plain call.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Scope(Protocol):
 
 
 _scope: ContextVar[Scope | None] = ContextVar("py_orchestrate_scope", default=None)
-_started_in: weakref.WeakKeyDictionary[threading.Thread, Scope] = weakref.WeakKeyDictionary()
+_started_in: weakref.WeakKeyDictionary[threading.Thread, weakref.ref[Scope]] = weakref.WeakKeyDictionary()
 _watching = False
 _watch_lock = threading.Lock()
 
@@ -73,10 +74,29 @@ def current_scope() -> Scope | None:
     """
     scope = _scope.get()
     if scope is None and _started_in:
-        starter = _started_in.get(threading.current_thread())
+        starter = _starter()
         if starter is not None and starter.is_active:
             raise foreign_thread_error()
     return scope
+
+
+def calling_scope() -> Scope | None:
+    """Return what ``current_scope`` does, for a call of an activity.
+
+    Raises:
+        DurableCallError: The calling thread was started by a workflow, be it that that has ended since: the thread may
+            outlive it, or belong to a pool that serves another workflow by now.
+    """
+    scope = _scope.get()
+    if scope is None and _started_in and threading.current_thread() in _started_in:
+        raise foreign_thread_error()
+    return scope
+
+
+def _starter() -> Scope | None:
+    """Return the scope of the workflow that started the calling thread."""
+    reference = _started_in.get(threading.current_thread())
+    return None if reference is None else reference()
 
 
 def foreign_thread_error() -> DurableCallError:
@@ -85,6 +105,14 @@ def foreign_thread_error() -> DurableCallError:
         f"a durable call was made in the thread {threading.current_thread().name!r}, which the workflow started by "
         "itself: it could not be recorded. Run activities in parallel with activity.submit(...), activity.map(...) and "
         "durable.gather(...)"
+    )
+
+
+def ended_run_error() -> DurableCallError:
+    """Return the error for a durable call in what is left of a run."""
+    return DurableCallError(
+        "a durable call was made in the context of a run that is over, or in a child process of its workflow: it could "
+        "not be recorded"
     )
 
 
@@ -100,11 +128,12 @@ def watch_threads() -> None:
 def _on_audit_event(event: str, args: tuple[Any, ...]) -> None:
     if event not in ("_thread.start_new_thread", "_thread.start_joinable_thread"):
         return
+    reference: weakref.ref[Scope] | None = None
     scope = _scope.get()
     if scope is None:
-        scope = _started_in.get(threading.current_thread()) if _started_in else None
-    elif not scope.is_workflow:
-        scope = None
+        reference = _started_in.get(threading.current_thread()) if _started_in else None
+    elif scope.is_workflow:
+        reference = weakref.ref(scope)  # the thread must not keep the run alive, which may be long over
     thread = getattr(args[0], "__self__", None)
-    if scope is not None and isinstance(thread, threading.Thread):
-        _started_in[thread] = scope
+    if reference is not None and isinstance(thread, threading.Thread):
+        _started_in[thread] = reference

@@ -36,7 +36,7 @@ class ForkHolder(ForkAware, Protocol):
 _aware: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 _holders: weakref.WeakSet[ForkHolder] = weakref.WeakSet()
 _resting: list[ForkHolder] = []
-_forking = threading.Lock()
+_forking = [threading.Lock()]
 
 
 def watch_forks(item: ForkAware) -> None:
@@ -51,7 +51,7 @@ def hold_for_forks(item: ForkHolder) -> None:
 
 
 def _before_fork() -> None:
-    _forking.acquire()  # two threads that fork at once would each wait for what the other one holds
+    _forking[0].acquire()  # two threads that fork at once would each wait for what the other one holds
     _resting.extend(_holders)
     for item in _resting:
         item.before_fork()
@@ -61,12 +61,11 @@ def _after_fork_in_parent() -> None:
     for item in _resting:
         item.after_fork_in_parent()
     _resting.clear()
-    _forking.release()
+    _forking[0].release()
 
 
 def _after_fork_in_child() -> None:
-    global _forking
-    _forking = threading.Lock()
+    _forking[0] = threading.Lock()
     _resting.clear()
     for item in list(_aware):
         item.after_fork_in_child()

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any, cast, overload
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Protocol, cast, overload
 
-from ._context import current_scope
+from ._context import calling_scope
 from ._futures import DurableFuture
 from ._registry import WorkflowRegistry, is_coroutine_function
 
@@ -25,19 +25,21 @@ _registry = WorkflowRegistry()
 class Activity[**P, R]:
     """A function whose calls inside a workflow are recorded; made by ``@activity``.
 
+    ``R`` is what a workflow gets; for a function that is ``async``, what awaiting it gives.
+
     Attributes:
-        fn: The wrapped function; calling it is never recorded.
+        fn: The wrapped function; calling it is never recorded, and where it is ``async`` gives its coroutine.
         name: The registered name.
     """
 
-    def __init__(self, fn: Callable[P, R], name: str) -> None:
+    def __init__(self, fn: Callable[P, Any], name: str) -> None:
         functools.update_wrapper(self, fn)
         self.fn = fn
         self.name = name
         self._is_activity = True
         self._activity_name = name
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the activity: a recorded step inside a workflow, a plain call anywhere else.
 
         Inside a workflow the result is the stored one, the same in the first run as in every replay, and an activity
@@ -49,12 +51,12 @@ class Activity[**P, R]:
             TypeError: The arguments do not fit.
             DurableCallError: The call is made in a thread that the workflow started by itself.
         """
-        scope = current_scope()
+        scope = calling_scope()
         if scope is None:
-            return self.fn(*args, **kwargs)
+            return cast("R", self.fn(*args, **kwargs))
         return cast("R", scope.call_activity(self.name, self.fn, args, kwargs))
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> DurableFuture[R]:
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> DurableFuture[R]:
         """Start the activity in another thread and return its future; its place in the history is fixed now.
 
         Outside of a workflow the function is called at once, and the future is ready.
@@ -62,7 +64,7 @@ class Activity[**P, R]:
         Raises:
             DurableCallError: The call is made in a thread that the workflow started by itself.
         """
-        scope = current_scope()
+        scope = calling_scope()
         if scope is None:
             return DurableFuture.of_call(self.fn, *args, **kwargs)
         return cast("DurableFuture[R]", scope.submit_activity(self.name, self.fn, args, kwargs))
@@ -99,7 +101,7 @@ class Workflow[**P, R]:
         self._is_workflow = True
         self._workflow_name = name
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, here and now; inside a workflow its activities become the caller's steps."""
         return self.fn(*args, **kwargs)
 
@@ -127,10 +129,21 @@ def workflow(name_or_func: Any = None) -> Any:
     return _decorate("workflow", Workflow, _registry.register_workflow, name_or_func)
 
 
+class _ActivityDecorator(Protocol):
+    """What ``@activity()`` and ``@activity("name")`` are."""
+
+    @overload
+    def __call__[**P, R](self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Activity[P, R]: ...
+    @overload
+    def __call__[**P, R](self, function: Callable[P, R], /) -> Activity[P, R]: ...
+
+
+@overload
+def activity[**P, R](name_or_func: Callable[P, Coroutine[Any, Any, R]], /) -> Activity[P, R]: ...
 @overload
 def activity[**P, R](name_or_func: Callable[P, R], /) -> Activity[P, R]: ...
 @overload
-def activity[**P, R](name_or_func: str | None = None) -> Callable[[Callable[P, R]], Activity[P, R]]: ...
+def activity(name_or_func: str | None = None) -> _ActivityDecorator: ...
 def activity(name_or_func: Any = None) -> Any:
     """Register a function as an activity: ``@activity``, ``@activity()`` or ``@activity("name")``.
 

@@ -10,7 +10,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from ._context import current_scope
+from ._context import Scope, calling_scope, current_scope
 from ._futures import DurableFuture
 from .errors import DurableCallError
 
@@ -84,7 +84,7 @@ def call_activity(name: str, /, *args: Any, **kwargs: Any) -> Any:
         ActivityNotFoundError: The name is not registered and no result is stored.
         DurableCallError: Not called inside a workflow.
     """
-    scope = current_scope()
+    scope = calling_scope()
     if scope is None:
         raise DurableCallError(f"durable.call_activity({name!r}) works inside a workflow only")
     return scope.call_activity(name, None, args, kwargs)
@@ -103,17 +103,25 @@ def info() -> WorkflowInfo | ActivityInfo:
     return found
 
 
+def _scope_to_log() -> Scope | None:
+    """Return what stands around the calling code; nothing for a thread that a workflow started, which may log."""
+    try:
+        return current_scope()
+    except DurableCallError:
+        return None
+
+
 class _DurableLogger(logging.LoggerAdapter[logging.Logger]):
     """Logs each line of a workflow once, however often the workflow is replayed."""
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the standard library's name
-        scope = current_scope()
+        scope = _scope_to_log()
         if scope is not None and scope.is_workflow and scope.info().is_replaying:
             return False
         return super().isEnabledFor(level)
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        scope = current_scope()
+        scope = _scope_to_log()
         if scope is not None:
             found = scope.info()
             extra = {"workflow_id": found.workflow_id, "workflow_step": found.sequence}

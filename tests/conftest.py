@@ -66,7 +66,8 @@ def orchestrator() -> Iterator[Callable[..., Orchestrator]]:
         return made[-1]
 
     yield make
-    assert all([each.stop(timeout=10) for each in made]), "a workflow still runs"  # a list, so that each is stopped
+    ended = [each.stop(timeout=10) for each in made]
+    assert all(ended), "a workflow still runs"
 
 
 @pytest.fixture

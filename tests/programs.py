@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 DEADLINE_SECONDS = 30
 
 _PRELUDE = '''
-import json, logging, os, signal, sys, threading, time
+import json, logging, os, signal, sqlite3, sys, threading, time
 from py_orchestrate import Orchestrator, activity, durable, workflow
 
 
@@ -28,6 +28,15 @@ def crash(place="1"):
     """Die on the spot if this is the place where this process is to die."""
     if os.environ.get("CRASH") == place:
         os.kill(os.getpid(), signal.SIGKILL) if os.environ.get("KILL") else os._exit(9)
+
+
+def completed():
+    """Count the steps whose result is stored."""
+    with sqlite3.connect(os.path.join(os.environ["FOLDER"], "runs.db")) as connection:
+        query = "SELECT count(*) FROM activity_executions WHERE status = 'completed'"
+        (count,) = connection.execute(query).fetchone()
+    connection.close()
+    return count
 
 
 def run(name, /, **kwargs):

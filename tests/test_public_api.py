@@ -130,7 +130,7 @@ def test_what_1_0_2_could_import_can_still_be_imported():
     assert isinstance(get_registry(), WorkflowRegistry)
     assert FromModels is WorkflowStatus
     assert FromModule is Orchestrator
-    assert [field for field in inspect.signature(WorkflowInstance).parameters] == [
+    assert list(inspect.signature(WorkflowInstance).parameters) == [
         "id",
         "name",
         "status",
@@ -141,7 +141,7 @@ def test_what_1_0_2_could_import_can_still_be_imported():
         "created_at",
         "updated_at",
     ]
-    assert [field for field in inspect.signature(ActivityExecution).parameters] == [
+    assert list(inspect.signature(ActivityExecution).parameters) == [
         "id",
         "workflow_id",
         "activity_name",
@@ -167,9 +167,9 @@ def test_the_registry_is_two_plain_dicts_that_a_test_may_clear():
     assert registry.get_activity("one") is first
     registry.activities.clear()
     registry.workflows.clear()
-    with pytest.raises(ValueError, match="^Activity 'one' not found$"):
+    with pytest.raises(ValueError, match=r"^Activity 'one' not found$"):
         registry.get_activity("one")
-    with pytest.raises(ValueError, match="^Workflow 'two' not found$"):
+    with pytest.raises(ValueError, match=r"^Workflow 'two' not found$"):
         registry.get_workflow("two")
     registry.register_activity("one", first)
     assert registry.activities == {"one": first}
@@ -235,15 +235,10 @@ def test_an_import_brings_nothing_optional_and_nothing_slow():
     assert "py_orchestrate.db_manager.cosmosdb" not in loaded
 
 
-def test_every_third_party_module_stays_out():
-    script = (
-        "import sys, py_orchestrate; print(*(m.__file__ for m in sys.modules.values() if getattr(m, '__file__', 0)))"
-    )
-    # Started without site-packages, so an import of something that is installed there would fail at once.
-    command = [sys.executable, "-S", "-E", "-c", script]
+def test_an_import_needs_the_standard_library_only():
+    command = [sys.executable, "-S", "-E", "-c", "import py_orchestrate.example"]  # without site-packages
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    assert "py_orchestrate" in done.stdout
 
 
 def test_an_import_starts_no_thread_and_writes_no_file(tmp_path: Path):

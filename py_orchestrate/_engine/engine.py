@@ -83,6 +83,8 @@ class Engine:
 
     def after_fork_in_child(self) -> None:
         """Let go of the parent's threads; the runs go on there, not here."""
+        for run in self._runs.values():
+            run.is_active = False  # the child of a workflow's thread has its context, but must not record
         if self._state in ("running", "stopping"):
             self._state = "forked"
         self._reset()

@@ -98,9 +98,12 @@ class RecoveryLoop:
         for run in runs:
             self._guarded(run.store_what_lingers)
         if now >= self._poll_due:
-            succeeded = self._guarded(self._claim)
-            self._backoff = 0.0 if succeeded else min(max(self._backoff * 2, 0.5), _LONGEST_BACKOFF_SECONDS)
-            self._poll_due = max(self._poll_due, now + max(self._poll_interval, self._backoff))
+            self._poll_due = now + self._poll_interval  # before the claim, so that a wake() meanwhile counts
+            if self._guarded(self._claim):
+                self._backoff = 0.0
+            else:
+                self._backoff = min(max(self._backoff * 2, 0.5), _LONGEST_BACKOFF_SECONDS)
+                self._poll_due = now + max(self._poll_interval, self._backoff)
         wait = self._poll_due - now
         return min(wait, LINGER_SECONDS) if busy else wait
 

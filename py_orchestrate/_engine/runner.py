@@ -12,7 +12,6 @@ is kept, and is held through the write, so that the workflow's next effect waits
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import hashlib
 import logging
@@ -22,7 +21,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from .._clock import Clock
-from .._context import Unwind, foreign_thread_error, set_scope
+from .._context import Unwind, ended_run_error, foreign_thread_error, set_scope
 from .._failures import Failure, decode_failure, encode_failure
 from .._futures import DurableFuture
 from .._identifiers import MAX_WORKFLOW_ID_LENGTH, new_workflow_id
@@ -127,9 +126,7 @@ class WorkflowRun:
         except BaseException as raised:  # noqa: BLE001 - SystemExit and the like fail the run, not the process
             error = raised
         finally:
-            for future in self._pending:  # nothing of this run may still be running when its end is stored
-                with contextlib.suppress(BaseException):
-                    future.result()
+            self._await_submitted()
         if self._left is not None:
             # The code caught the signal or the fatal error that it was left with; what it did after that counts for
             # nothing.
@@ -139,6 +136,13 @@ class WorkflowRun:
         if error is None and (leftover := self._history.leftover(self._sequence)):
             error = _non_determinism(leftover)
         return self._done(output) if error is None else self._failed(error)
+
+    def _await_submitted(self) -> None:
+        """Wait for what was submitted: nothing of this run may be running, or be missing, when its end is stored."""
+        for future in self._pending:
+            error = future.exception()
+            if isinstance(error, Unwind):  # it could not be run or recorded, and the code need not have looked at it
+                self._left = self._left or error
 
     def _run_code(self) -> str:
         set_scope(self)  # in a context of its own, so there is nothing to take back
@@ -250,6 +254,8 @@ class WorkflowRun:
         """Return the next call's ordinal and its recorded outcome, if there is one to replay."""
         if threading.get_ident() != self._thread:
             raise foreign_thread_error()
+        if not self.is_active:
+            raise ended_run_error()
         if self._left is None and self._host.is_leaving:
             self._left = Unwind()
         if self._left is not None:

@@ -6,7 +6,7 @@ and returned. ``:memory:`` has one connection for everything, because a second o
 A fork must find no connection open. SQLite keeps a table of the locks that its process holds, and a child inherits that
 table without the locks: its own new connections would trust locks that nobody holds, or wait for threads that are not
 there. So the connections are closed before a fork, and either side opens its own when it needs them. Where that cannot
-be done in time (the forking thread is inside a transaction), the child neither uses nor closes what it inherits, because
+be done in time (the forking thread is inside a transaction), the child neither uses nor closes what it inherits;
 closing one could remove locks and files that the parent relies on.
 """
 
@@ -60,7 +60,7 @@ class Connections:
     # --- forks: the group commit keeps writers out meanwhile ----------------------------------------------------------
 
     def before_fork(self) -> None:
-        """Close every connection, once the readers that are lent have come back, and lend none until the fork is over."""
+        """Close every connection, once the lent readers have come back, and lend none until the fork is over."""
         self._held = self._lock.acquire(timeout=_FORK_WAIT_SECONDS)
         if self._held and self._all_returned.wait_for(lambda: self._lent == 0, _FORK_WAIT_SECONDS):
             self.close()
@@ -83,7 +83,7 @@ class Connections:
         """Begin a write transaction: at once exclusive against other writers, so that it cannot fail half-way."""
         self.prepare()
         writer = self._writer
-        assert writer is not None  # noqa: S101 - prepare() opened it, and only close(), which keeps leaders out, ends it
+        assert writer is not None  # noqa: S101 - prepare() opened it, and close() keeps leaders out
         if writer.in_transaction:  # an interrupt kept the last leader from rolling back
             writer.rollback()
         writer.execute("BEGIN IMMEDIATE")
@@ -180,7 +180,9 @@ class Connections:
     def _connect(self) -> sqlite3.Connection:
         folder = os.path.dirname(os.path.abspath(self.path))
         if not self.in_memory and not os.path.isdir(folder):
-            raise StorageError(f"cannot open the database {self.path!r}: the folder {folder!r} does not exist; create it")
+            raise StorageError(
+                f"cannot open the database {self.path!r}: the folder {folder!r} does not exist; create it"
+            )
         try:
             # The timeout comes first: every pragma after it may have to wait for another process.
             return sqlite3.connect(
@@ -201,8 +203,8 @@ class Connections:
         if actual != wanted and not self._warned:
             self._warned = True
             _logger.warning(
-                "the database %r does not take journal_mode=%s and stays with %s: as safe, but slower, and readers wait "
-                "for writers; choose a mode with SQLiteDatabaseManager(journal_mode=...) to silence this",
+                "the database %r does not take journal_mode=%s and stays with %s: as safe, but slower, and readers "
+                "wait for writers; choose a mode with SQLiteDatabaseManager(journal_mode=...) to silence this",
                 self.path,
                 self._journal_mode,
                 actual,

@@ -1,7 +1,7 @@
 """Between the engine's records and 1.0.2's instances.
 
 1.0.2's records hold payloads as JSON data and have no room for a step's ordinal or its failure document. An execution's
-id carries the ordinal (``<workflow id>:<ordinal>``), and a failed execution's ``output_data`` carries the document.
+id carries the ordinal (``<workflow id>:<ordinal>``), and the ``output_data`` of what failed carries the document.
 Executions whose id has another form are 1.0.2's own; they get negative ordinals, oldest lowest.
 """
 
@@ -25,6 +25,8 @@ from ..models import (
 
 _COMPLETED = ActivityStatus.COMPLETED.value
 _FAILED = ActivityStatus.FAILED.value
+_UNSUCCESSFUL = (WorkflowStatus.FAILED, WorkflowStatus.CANCELLED)
+_DOCUMENT_KEYS = {"type", "message", "args"}
 _ORDINAL = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
@@ -70,18 +72,26 @@ def instance_from_record(record: WorkflowRecord) -> WorkflowInstance:
 def record_from_instance(instance: WorkflowInstance) -> WorkflowRecord:
     """Return 1.0.2's instance as a record; a ``done`` one without output returned ``None``."""
     status = WorkflowStatus(instance.status)
+    text = to_text(instance.output_data)
+    is_document = status in _UNSUCCESSFUL and _is_document(instance.output_data)
     has_output = status is WorkflowStatus.DONE or instance.output_data is not None
     return WorkflowRecord(
         id=instance.id,
         name=instance.name,
         status=status,
         input=to_text(instance.input_data),
-        output=to_text(instance.output_data) if has_output else None,
+        output=text if has_output and not is_document else None,
+        error=text if is_document else None,
         error_message=instance.error_message,
         current_activity=instance.current_activity,
         created_at=aware(instance.created_at),
         updated_at=aware(instance.updated_at),
     )
+
+
+def _is_document(data: Any) -> bool:
+    """Return whether this is a failure document, and not what a user's own manager keeps of a run that failed."""
+    return isinstance(data, dict) and data.keys() >= _DOCUMENT_KEYS
 
 
 def with_claim(record: WorkflowRecord, owner: str | None, epoch: int) -> WorkflowRecord:

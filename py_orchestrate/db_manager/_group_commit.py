@@ -7,8 +7,9 @@ writer therefore costs no hand-over between threads, and eight of them cost one 
 Guarantees, which the tests hold it to:
 
 * ``submit`` returns only after the transaction that holds its operation is committed.
-* An operation that raises does not harm its neighbours: the batch is rolled back and each is run in a transaction of its
-  own. A transaction that cannot begin is everybody's error at once, for waiting in turn would take many times as long.
+* An operation that raises does not harm its neighbours: the batch is rolled back and each is run in a transaction of
+  its own. A transaction that cannot begin is everybody's error at once, for waiting in turn would take many times as
+  long.
 * A leader that is interrupted (Ctrl+C in the main thread) leaves its followers' operations to the next leader.
 """
 
@@ -102,7 +103,7 @@ class GroupCommit:
         return request.result
 
     def _lead(self, own: _Request) -> None:
-        batch = []
+        batch: list[_Request] = []
         while self._waiting and len(batch) < self._batch_limit:
             batch.append(self._waiting.popleft())
         try:
@@ -129,10 +130,9 @@ class GroupCommit:
                     self._run([request])
 
     def _transact(self, connection: Any, batch: list[_Request]) -> None:
-        results = []
+        results: list[Any] = []
         try:
-            for request in batch:
-                results.append(request.operation(connection))
+            results.extend(request.operation(connection) for request in batch)
             self._source.commit()
             self._settle(batch, results)
         except Exception:

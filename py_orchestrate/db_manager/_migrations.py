@@ -75,7 +75,8 @@ CREATE TABLE orchestrators (
 """
 
 _FROM_LEGACY = """
-INSERT INTO workflows (id, name, status, input_data, output_data, current_activity, error_message, created_at, updated_at)
+INSERT INTO workflows
+        (id, name, status, input_data, output_data, current_activity, error_message, created_at, updated_at)
     SELECT id, name, status, input_data,
            CASE WHEN status = 'done' THEN coalesce(output_data, 'null') ELSE output_data END,
            current_activity, error_message, to_utc(created_at), to_utc(updated_at)
@@ -144,7 +145,9 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
             _execute_all(connection, _TABLES)
             if version == 1:
                 _execute_all(connection, _FROM_LEGACY)
-            connection.execute("CREATE TABLE py_orchestrate_versions (version INTEGER PRIMARY KEY, applied_at TEXT NOT NULL)")
+            connection.execute(
+                "CREATE TABLE py_orchestrate_versions (version INTEGER PRIMARY KEY, applied_at TEXT NOT NULL)"
+            )
             connection.execute(
                 "INSERT INTO py_orchestrate_versions VALUES (?, ?)", (SCHEMA_VERSION, datetime.now(UTC).isoformat())
             )

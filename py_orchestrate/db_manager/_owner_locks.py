@@ -2,8 +2,8 @@
 
 The kernel lets go of the lock when the process ends, however it ends, so a crash is noticed at once and a recycled
 process id fools nobody. The locks are ``flock`` locks, one file each: POSIX record locks would be lost as soon as any
-other descriptor of the same file were closed in the process. The files lie in ``<database>-owners`` beside the database,
-where every process that can open the database, in whatever container, sees them.
+other descriptor of the same file were closed in the process. The files lie in ``<database>-owners`` beside the
+database, where every process that can open the database, in whatever container, sees them.
 """
 
 from __future__ import annotations

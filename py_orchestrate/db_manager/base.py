@@ -5,12 +5,12 @@ atomic step named by what the engine intends, and each has a default that is cor
 used by one process, so that such a manager runs unchanged. There is no transaction object, because a store such as
 Cosmos DB is atomic only inside one partition; whatever must hold together goes into one call.
 
-A manager with ``"leases"`` in its ``capabilities`` overrides all of the intent-level methods, and several orchestrators,
-in several processes, may then share its store.
+A manager with ``"leases"`` in its ``capabilities`` overrides all intent-level methods, and several orchestrators, in
+several processes, may then share its store.
 
-The fencing rule. ``claim_workflows`` and ``create_workflow`` with an owner raise a run's ``epoch``. Every later write of
-that run's history names the epoch it was claimed with; a manager refuses it, writing nothing, with ``ClaimLostError``
-when the run's epoch is another one or the run is no longer ``processing``.
+The fencing rule. ``claim_workflows`` and ``create_workflow`` with an owner raise a run's ``epoch``. Every later write
+of that run's history names the epoch it was claimed with; a manager refuses it, writing nothing, with
+``ClaimLostError`` when the run's epoch is another one or the run is no longer ``processing``.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class BaseDatabaseManager(ABC):
     def register_owner(self, owner: str) -> None:
         """Announce an orchestrator, before its first claim. ``owner`` is fresh at every start and never used again.
 
-        An owner that is not registered, or no longer, holds nothing: a run that it claims late goes to the next claimer.
+        An owner that is not registered, or no longer, holds nothing: a run that it claims late goes to the next one.
         """
         state = self._single_process()
         with state.lock:
@@ -139,8 +139,8 @@ class BaseDatabaseManager(ABC):
         With ``record.owner`` set, the run is born claimed by that owner, under ``record.epoch``.
 
         Returns:
-            ``None`` if the run was stored, else the run that has the id already. Of several callers at once with one id,
-            exactly one gets ``None``. The run is durable when this returns.
+            ``None`` if the run was stored, else the run that has the id already. Of several callers at once with one
+            id, exactly one gets ``None``. The run is durable when this returns.
         """
         state = self._single_process()
         with state.lock:
@@ -157,8 +157,8 @@ class BaseDatabaseManager(ABC):
         """Claim up to ``limit`` runs that nobody holds, oldest first, whose name is one of ``names``.
 
         A run is free when it is ``processing`` and its owner is none, or is known to be dead. Each claim is one
-        conditional write that raises the run's epoch: of several claimers, one wins. A run that cannot be read is passed
-        over, never a reason to fail.
+        conditional write that raises the run's epoch: of several claimers, one wins. A run that cannot be read is
+        passed over, never a reason to fail.
 
         Returns:
             The claimed runs, with their new epoch. Empty when there is nothing to do.
@@ -187,7 +187,7 @@ class BaseDatabaseManager(ABC):
             return {run.name for run in self.get_processing_workflows() if run.id not in state.owners}
 
     def release_workflow(self, workflow_id: str, epoch: int) -> None:
-        """Give up the claim made with ``epoch``, so that the run can be claimed at once; nothing if it is lost already."""
+        """Give up the claim made with ``epoch``, so that the run can be claimed at once; nothing if it is lost."""
         state = self._single_process()
         with state.lock:
             if state.epochs.get(workflow_id) == epoch:
@@ -200,15 +200,17 @@ class BaseDatabaseManager(ABC):
             steps = self.get_steps(workflow_id)
             if workflow_id in state.owners:
                 state.completed[workflow_id] = _completed(steps)
-        return [StepOutcome(step.sequence, step.kind, step.name, step.status, step.output, step.error) for step in steps]
+        return [
+            StepOutcome(step.sequence, step.kind, step.name, step.status, step.output, step.error) for step in steps
+        ]
 
     def record_steps(
         self, workflow_id: str, epoch: int, steps: Sequence[StepRecord], *, current_activity: str | None = None
     ) -> None:
         """Store steps of a run, all or none, durably.
 
-        A step's place is ``(workflow_id, sequence)``. A ``completed`` step is never replaced. One that is ``running`` or
-        ``failed`` is, because it may run again.
+        A step's place is ``(workflow_id, sequence)``. A ``completed`` step is never replaced. One that is ``running``
+        or ``failed`` is, because it may run again.
 
         Args:
             workflow_id: The run.
@@ -233,11 +235,12 @@ class BaseDatabaseManager(ABC):
             ClaimLostError: The claim is lost; nothing was written.
         """
         state = self._single_process()
+        payload = end.output if end.output is not None else end.error
         with state.lock:
             ended = replace(
                 self._fenced(workflow_id, epoch),
                 status=end.status,
-                output_data=json.loads(end.output) if end.output is not None else None,
+                output_data=json.loads(payload) if payload is not None else None,
                 error_message=end.error_message,
                 current_activity=end.current_activity,
                 updated_at=end.finished_at,

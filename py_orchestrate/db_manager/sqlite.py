@@ -41,7 +41,8 @@ _WORKFLOW_COLUMNS = (
     "created_at, updated_at"
 )
 _STEP_COLUMNS = (
-    "sequence, kind, activity_name, status, input_data, output_data, error_data, error_message, created_at, completed_at"
+    "sequence, kind, activity_name, status, input_data, output_data, error_data, error_message, "
+    "created_at, completed_at"
 )
 
 # An owner that is not registered holds nothing: nobody would notice its death.
@@ -329,22 +330,21 @@ class SQLiteDatabaseManager(BaseDatabaseManager):
     def save_workflow(self, workflow: WorkflowInstance) -> None:
         """See the base class."""
         record = documents.record_from_instance(workflow)
-        columns = "name status input_data output_data error_message current_activity created_at updated_at".split()
-        row = (
-            record.name,
-            record.status.value,
-            record.input,
-            record.output,
-            record.error_message,
-            record.current_activity,
-            _to_text(record.created_at),
-            _to_text(record.updated_at),
-        )
+        row = {
+            "name": record.name,
+            "status": record.status.value,
+            "input_data": record.input,
+            "output_data": record.output,
+            "error_message": record.error_message,
+            "current_activity": record.current_activity,
+            "created_at": _to_text(record.created_at),
+            "updated_at": _to_text(record.updated_at),
+        }
         sql = (
-            f"INSERT INTO workflows (id, {', '.join(columns)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
-            f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{column} = excluded.{column}' for column in columns)}"
+            f"INSERT INTO workflows (id, {', '.join(row)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{column} = excluded.{column}' for column in row)}"
         )
-        self._write(lambda connection: connection.execute(sql, (record.id, *row)))
+        self._write(lambda connection: connection.execute(sql, (record.id, *row.values())))
 
     def get_workflow(self, workflow_id: str) -> WorkflowInstance | None:
         """See the base class."""
@@ -379,7 +379,9 @@ class SQLiteDatabaseManager(BaseDatabaseManager):
 
     def get_activity_executions(self, workflow_id: str) -> list[ActivityExecution]:
         """See the base class."""
-        query = f"SELECT id, {_STEP_COLUMNS} FROM activity_executions WHERE workflow_id = ? ORDER BY created_at, sequence"
+        query = (
+            f"SELECT id, {_STEP_COLUMNS} FROM activity_executions WHERE workflow_id = ? ORDER BY created_at, sequence"
+        )
         rows = self._read(lambda connection: connection.execute(query, (workflow_id,)).fetchall())
         executions = []
         for execution_id, *row in rows:
@@ -433,7 +435,8 @@ def _finish(connection: sqlite3.Connection, row: tuple[object, ...], step_rows: 
 def _place_of_own_id(connection: sqlite3.Connection, execution: ActivityExecution, step: StepRecord) -> int:
     """Return the negative ordinal for an execution that has its caller's own id: where it was, else by its time."""
     others = connection.execute(
-        "SELECT sequence, id, created_at FROM activity_executions WHERE workflow_id = ? AND sequence < 0 ORDER BY sequence",
+        "SELECT sequence, id, created_at FROM activity_executions WHERE workflow_id = ? AND sequence < 0 "
+        "ORDER BY sequence",
         (execution.workflow_id,),
     ).fetchall()
     for sequence, execution_id, _ in others:
@@ -529,8 +532,5 @@ def _rows_from_end(
 
 def _step_from_row(row: Sequence[object]) -> StepRecord:
     *fields, started_at, completed_at = row
-    return StepRecord(
-        *fields,  # type: ignore[arg-type]
-        started_at=datetime.fromisoformat(started_at),  # type: ignore[arg-type]
-        completed_at=None if completed_at is None else datetime.fromisoformat(completed_at),  # type: ignore[arg-type]
-    )
+    completed = None if completed_at is None else datetime.fromisoformat(completed_at)  # type: ignore[arg-type]
+    return StepRecord._make((*fields, datetime.fromisoformat(started_at), completed))  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from ._samples import (
 class Contract:
     """The hooks, and what the tests share."""
 
-    def reopen(self, database: BaseDatabaseManager) -> BaseDatabaseManager | None:
+    def reopen(self, database: BaseDatabaseManager) -> BaseDatabaseManager | None:  # noqa: ARG002 - a hook
         """Return another manager on the same store, or ``None`` (the default) where the store cannot be shared."""
         return None
 
@@ -70,8 +70,9 @@ def ids_of(records: list[WorkflowRecord]) -> list[str]:
     return [record.id for record in records]
 
 
-def assert_utc(record: WorkflowRecord | StepRecord) -> None:
-    moments = [getattr(record, name, None) for name in ("created_at", "updated_at", "started_at", "completed_at")]
+def assert_utc(*records: WorkflowRecord | StepRecord) -> None:
+    names = ("created_at", "updated_at", "started_at", "completed_at")
+    moments = [getattr(record, name, None) for record in records for name in names]
     assert all(moment.utcoffset() == timedelta(0) for moment in moments if moment is not None)
 
 

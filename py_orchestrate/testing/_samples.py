@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from ..models import (
     ActivityExecution,
@@ -18,8 +18,6 @@ from ..models import (
     WorkflowRecord,
     WorkflowStatus,
 )
-
-T = TypeVar("T")
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -106,7 +104,7 @@ def execution(execution_id: str, workflow_id: str, *, minutes: float = 1, **fiel
     return replace(plain, **fields)
 
 
-def race(actions: Sequence[Callable[[], T]]) -> list[T]:
+def race[T](actions: Sequence[Callable[[], T]]) -> list[T]:
     """Run the actions at the same moment, each in a thread of its own; return their results."""
     barrier = threading.Barrier(len(actions))
 
@@ -118,6 +116,6 @@ def race(actions: Sequence[Callable[[], T]]) -> list[T]:
         return list(threads.map(start, actions))
 
 
-def in_thread(action: Callable[[], T]) -> T:
+def in_thread[T](action: Callable[[], T]) -> T:
     """Run the action in a thread that ends with it; return its result."""
     return race([action])[0]

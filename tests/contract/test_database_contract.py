@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from py_orchestrate import BaseDatabaseManager, MemoryDatabaseManager, SQLiteDatabaseManager
-from py_orchestrate.testing._samples import run_record
 from py_orchestrate.testing.contract import DatabaseManagerContract
 
 from ..managers import SevenMethodsManager

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -138,7 +139,7 @@ def test_what_is_returned_is_stored(source: Source, group: GroupCommit) -> None:
             assert group.submit(put((n, each))) == (n, each)
             assert (n, each) in source.stored
 
-    race([lambda n=n: writer(n) for n in range(8)])  # type: ignore[misc]
+    race([partial(writer, n) for n in range(8)])
     assert len(source.stored) == len(set(source.stored)) == 400
     assert [item for item in source.stored if item[0] == 3] == [(3, each) for each in range(50)]
 

@@ -6,6 +6,8 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -137,7 +139,7 @@ def test_the_folder_may_come_and_go(path: Path) -> None:
             assert locks.is_alive(f"{n}-{each}")
             locks.release(f"{n}-{each}")
 
-    race([lambda n=n: come_and_go(n) for n in range(4)])  # type: ignore[misc]
+    race([partial(come_and_go, n) for n in range(4)])
 
 
 @needs_fork
@@ -236,7 +238,7 @@ def test_claimers_may_find_a_dead_owner_at_once(path: Path) -> None:
                 own.register_owner(f"owner-{n}")
                 return [run.id for run in own.claim_workflows(f"owner-{n}", ["greet"], 1)]
 
-        assert sorted(sum(race([lambda n=n: claimer(n) for n in range(2)]), [])) == ["0", "1"]  # type: ignore[misc]
+        assert sorted(chain.from_iterable(race([partial(claimer, n) for n in range(2)]))) == ["0", "1"]
 
 
 @needs_fork

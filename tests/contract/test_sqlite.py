@@ -178,7 +178,7 @@ def test_local_time_is_told_apart_when_clocks_go_back(path: Path, monkeypatch: p
     try:
         with closing(SQLiteDatabaseManager(path)) as manager:
             for fold in (0, 1):
-                moment = datetime(2026, 10, 25, 2, 30, fold=fold)
+                moment = datetime(2026, 10, 25, 2, 30, fold=fold)  # noqa: DTZ001 - as 1.0.2 made them
                 manager.save_workflow(instance(str(fold), created_at=moment, updated_at=moment))
             times = [run.created_at for run in reversed(manager.list_workflows())]
             assert times == [datetime(2026, 10, 25, hour, 30, tzinfo=UTC) for hour in (0, 1)]
@@ -549,7 +549,9 @@ def test_a_fork_waits_for_a_reader(manager: SQLiteDatabaseManager, path: Path) -
 def test_a_program_that_is_started_inherits_nothing(manager: SQLiteDatabaseManager, path: Path) -> None:
     manager.register_owner("me")
     manager.create_workflow(run_record("run"))
-    script = "import os; print([os.readlink(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd') if int(n) < 50][:-1])"
+    script = (
+        "import os; print([os.readlink(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd') if int(n) < 50][:-1])"
+    )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert str(path) not in result.stdout
 

@@ -169,7 +169,10 @@ def test_executions_of_no_workflow_do_not_stop_it(path: Path) -> None:
 
 
 def test_the_tables_can_be_read_as_before(path: Path) -> None:
-    columns = ["id, name, status, input_data, output_data, current_activity, error_message", "id, activity_name, status"]
+    columns = [
+        "id, name, status, input_data, output_data, current_activity, error_message",
+        "id, activity_name, status",
+    ]
     before = [query(path, f"SELECT {columns[0]} FROM workflows ORDER BY id")]
     before.append(query(path, f"SELECT {columns[1]} FROM activity_executions WHERE status <> 'running' ORDER BY id"))
     migrate(path)
@@ -187,7 +190,9 @@ def test_opening_again_changes_nothing(path: Path) -> None:
     for _ in range(2):
         migrate(path)
         assert content(path) == after
-    assert [row[0] for row in query(path, "SELECT version FROM py_orchestrate_versions")] == [_migrations.SCHEMA_VERSION]
+    assert [row[0] for row in query(path, "SELECT version FROM py_orchestrate_versions")] == [
+        _migrations.SCHEMA_VERSION
+    ]
 
 
 def test_a_failure_in_the_middle_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,14 +255,16 @@ PRAGMA user_version = 7;
 
 def test_own_tables_survive_the_migration(path: Path) -> None:
     execute(path, OWN_TABLES + f"INSERT INTO notes VALUES (1, '{DONE}', 'mine')")
-    own_before = query(path, "SELECT sql FROM sqlite_master WHERE name IN ('notes', 'finished', 'no_deletes') ORDER BY 1")
+    own_before = query(
+        path, "SELECT sql FROM sqlite_master WHERE name IN ('notes', 'finished', 'no_deletes') ORDER BY 1"
+    )
     migrate(path)
     assert query(path, "SELECT * FROM notes") == [(1, DONE, "mine")]
     assert query(path, "SELECT * FROM finished") == [(DONE,)]
     assert query(path, "PRAGMA user_version") == [(7,)]
-    assert query(path, "SELECT sql FROM sqlite_master WHERE name IN ('notes', 'finished', 'no_deletes') ORDER BY 1") == (
-        own_before
-    )
+    assert query(
+        path, "SELECT sql FROM sqlite_master WHERE name IN ('notes', 'finished', 'no_deletes') ORDER BY 1"
+    ) == (own_before)
     execute(path, f"PRAGMA foreign_keys=ON; INSERT INTO notes VALUES (2, '{FAILED}', 'still checked')")
     assert query(path, "PRAGMA foreign_key_check") == []
 
@@ -292,7 +299,9 @@ def _newer_with_other_tables(path: Path) -> None:
 
 def _foreign(table: str) -> Callable[[Path], None]:
     def write(path: Path) -> None:
-        execute(path, f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, shift TEXT); INSERT INTO {table} VALUES (1, 'night')")
+        execute(
+            path, f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, shift TEXT); INSERT INTO {table} VALUES (1, 'night')"
+        )
 
     return write
 

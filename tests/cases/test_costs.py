@@ -1,0 +1,136 @@
+"""What a workflow costs the database: commits and queries, counted where they happen."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+
+import pytest
+
+from py_orchestrate import Orchestrator, SQLiteDatabaseManager, activity, workflow
+from py_orchestrate._engine import recovery
+from py_orchestrate.db_manager import _connections
+from py_orchestrate.decorators import get_registry
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def statements(monkeypatch):
+    """Return the statements that SQLite runs on behalf of the library, as they come."""
+    seen: list[str] = []
+    monkeypatch.setattr(recovery, "LINGER_SECONDS", 60)  # on a slow machine the background loop would add commits
+
+    class Traced(sqlite3.Connection):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.set_trace_callback(lambda statement: seen.append(" ".join(statement.split())))
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        _connections.sqlite3, "connect", lambda *args, **kwargs: connect(*args, **kwargs, factory=Traced)
+    )
+    return seen
+
+
+def commits(statements):
+    return sum(statement == "COMMIT" for statement in statements)
+
+
+@activity
+def double(number):
+    return number * 2
+
+
+def register():
+    """Register what the other fixture has cleared away."""
+    get_registry().activities["double"] = double.fn
+
+
+@pytest.mark.parametrize("activities", [0, 1, 2, 5, 50])
+def test_one_durable_write_for_each_activity(statements, tmp_path, orchestrator, activities):
+    register()
+
+    @workflow
+    def count():
+        return [double(number) for number in range(activities)][-1:]
+
+    runner = orchestrator(SQLiteDatabaseManager(tmp_path / "test.db"), poll_interval_seconds=60)
+    runner.start_workflow(count, workflow_id="first").result(10)
+    statements.clear()
+
+    runner.start_workflow(count).result(10)
+
+    # One to store the run; one before each activity but the first, with the outcome of the one before; one for the end,
+    # with the outcome of the last.
+    assert commits(statements) == 1 + max(activities, 1)
+    assert sum("INSERT INTO activity_executions" in statement for statement in statements) == activities
+
+
+def test_a_workflow_that_waits_in_line_costs_no_commit_to_claim(statements, tmp_path, orchestrator):
+    register()
+    gate = threading.Event()
+
+    @workflow
+    def held():
+        assert gate.wait(10)
+
+    @workflow
+    def waiting():
+        return double(2)
+
+    runner = orchestrator(SQLiteDatabaseManager(tmp_path / "test.db"), max_workers=1, poll_interval_seconds=60)
+    first = runner.start_workflow(held)
+    wait_until(runner._engine.active_runs)
+    handles = [runner.start_workflow(waiting) for _ in range(20)]
+    statements.clear()
+    gate.set()
+    assert [handle.result(10) for handle in (first, *handles)] == [None] + [4] * 20
+
+    assert commits(statements) == 21  # each end, which claims the next
+
+
+def test_a_replay_of_5000_steps_reads_its_history_with_one_query(statements, tmp_path, orchestrator):
+    register()
+    ended = threading.Event()
+
+    @workflow
+    def long_one():
+        total = sum(double(number) for number in range(5000))
+        ended.wait(10)
+        return total
+
+    path = tmp_path / "test.db"
+    first = Orchestrator(db_manager=SQLiteDatabaseManager(path, synchronous="NORMAL"))
+    first.start()
+    handle = first.start_workflow(long_one)
+    wait_until(lambda: first._engine.active_runs() and first._engine.active_runs()[0].info().sequence == 5000, 60)
+    for run in first._engine.active_runs():
+        run.store_what_lingers()
+    assert len(first.get_history(handle.id)) == 5000
+    first._engine.database.release_owner(first._engine.owner)  # as if the process had ended here
+    ended.set()
+    assert first.stop(10)
+    statements.clear()
+
+    second = orchestrator(SQLiteDatabaseManager(path))
+    assert second.get_handle(handle.id).result(30) == sum(range(5000)) * 2
+
+    reads = [s for s in statements if s.startswith("SELECT") and "FROM activity_executions" in s]
+    assert len(reads) == 1
+    assert sum("INSERT INTO activity_executions" in statement for statement in statements) == 0
+    assert commits(statements) <= 4  # sign on, claim, end, and perhaps the background loop
+
+
+def test_an_idle_turn_of_the_background_loop_only_reads(statements, tmp_path, orchestrator):
+    register()
+    runner = orchestrator(SQLiteDatabaseManager(tmp_path / "test.db"), poll_interval_seconds=3600)
+    wait_until(lambda: any("WITH RECURSIVE" in statement for statement in statements))
+    loop = runner._engine._recovery
+    wait_until(lambda: loop._dozes)
+    statements.clear()
+
+    loop._poll_due = 0
+    loop.tick(runner._engine.clock.monotonic())
+
+    assert 1 <= len(statements) <= 4
+    assert all(statement.startswith(("SELECT", "WITH", "PRAGMA")) for statement in statements)
