@@ -3,8 +3,9 @@
 A decorated function asks ``calling_scope()`` whether it is called inside a workflow, and if so hands the call to the
 object that the engine put there. Nothing is patched. A context variable does not reach threads that a workflow starts
 by itself; a call there would run unrecorded, so such threads are noticed when they start (Python's audit event for it)
-and refused when they call. Nobody can notice threads that were there before (a pool that another part of the program
-has warmed up) or that are no ``threading.Thread``: a call that a workflow passes to those is a plain call.
+and refused when they call, as are forked children. Nobody can notice threads that were there before (a pool that
+another part of the program has warmed up), threads that are no ``threading.Thread``, and fresh processes: a call that a
+workflow passes to those is a plain call.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from .errors import DurableCallError
 
@@ -36,6 +37,14 @@ class Scope(Protocol):
 
     def submit_activity(self, name: str, function: Callable[..., Any] | None, /, args: Any, kwargs: Any) -> Any:
         """Begin a call of an activity and return its future."""
+        ...
+
+    def unwind(self) -> NoReturn:
+        """Let the run leave its thread here, to be taken up again later.
+
+        Raises:
+            Unwind: Always.
+        """
         ...
 
     def next_effect_id(self) -> str:

@@ -1,19 +1,22 @@
 """Exceptions as stored text, and back.
 
 A failure is stored as a JSON document: the exception's class by name, its text, its traceback, its arguments and
-attributes where they can be stored, and its cause. Nothing is pickled, and reading one imports nothing. It is raised
-again as the same class where that class is already imported and comes out with the same text; ``__init__`` of a class
-written in Python is not called, because its parameters are not the exception's ``args``. Everywhere else it is raised
-as ``ActivityError`` with the class's name and the text. What a workflow catches is always made from the stored
-document, in the first run as in a replay, so the two cannot differ.
+attributes where they can be stored, its cause and, of a group, its members. Nothing is pickled, and reading one imports
+nothing. It is raised again as the same class where that class is already imported and comes out with the same text;
+``__init__`` of a class written in Python is not called, because its parameters are not the exception's ``args``.
+Everywhere else it is raised as ``ActivityError`` with the class's name and the text. What a workflow catches is always
+made from the stored document, in the first run as in a replay, so the two cannot differ.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from types import MemberDescriptorType
 from typing import Any, NamedTuple
 
 from .errors import ActivityError, SerializationError
@@ -22,6 +25,8 @@ from .serialization import Serializer
 _TRACEBACK_LIMIT = 20_000
 _MESSAGE_LIMIT = 64_000
 _CAUSES = 5
+_MEMBERS = 1000
+_BUILT_IN_MEMBERS = ("errno", "strerror", "filename", "filename2", "name", "path")
 _PACKAGE = os.path.dirname(__file__) + os.sep
 _NOTE = "Traceback where it was first raised:\n"
 
@@ -54,7 +59,10 @@ class FailureSummary(NamedTuple):
 
 def encode_failure(error: BaseException, serializer: Serializer) -> Failure:
     """Return the exception in its stored form; never raises because of what the exception holds."""
-    document = _document(error, serializer, _CAUSES)
+    try:
+        document = _document(error, serializer, _CAUSES)
+    except Exception:  # noqa: BLE001 - a hostile class must not cost the failure
+        document = _empty_document(error)
     document["traceback"] = _traceback_text(error)
     return Failure(json.dumps(document), shown_message(error))
 
@@ -72,7 +80,7 @@ def decode_failure(document: str | None, message: str | None, serializer: Serial
     data = json.loads(document)
     error = _rebuild(data, serializer)
     if data["traceback"]:
-        error.add_note(_NOTE + data["traceback"].rstrip())
+        _add_note(error, _NOTE + data["traceback"].rstrip())
     return error
 
 
@@ -98,7 +106,13 @@ def _message(error: BaseException) -> str:
         message = str(error)
     except Exception:  # noqa: BLE001 - a broken __str__ must not cost the failure
         message = f"<unprintable {type(error).__name__}>"
-    return message if len(message) <= _MESSAGE_LIMIT else message[:_MESSAGE_LIMIT] + "… (shortened)"
+    if not message.isascii():  # as it comes out of the document: JSON joins two surrogates that stand side by side
+        message = message.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    return _shortened(message)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MESSAGE_LIMIT else text[:_MESSAGE_LIMIT] + "… (shortened)"
 
 
 def _traceback_text(error: BaseException) -> str:
@@ -116,42 +130,93 @@ def _traceback_text(error: BaseException) -> str:
     return text
 
 
-def _document(error: BaseException, serializer: Serializer, causes: int) -> dict[str, Any]:
-    cause = error.__cause__
-    state = {key: _encoded(value, serializer) for key, value in vars(error).items()}
-    type_name = _name(type(error))
-    if isinstance(error, ActivityError) and error.type_name:  # passing through: still the failure that it stands for
-        type_name = error.type_name
+def _empty_document(error: BaseException) -> dict[str, Any]:
     return {
-        "type": type_name,
+        "type": _name(type(error)),
         "message": _message(error),
-        "args": _encoded(_arguments(error), serializer),
-        "state": {key: text for key, text in state.items() if text is not None and key != "__notes__"},
-        "notes": [str(note) for note in _notes(error)],
-        "cause": _document(cause, serializer, causes - 1) if cause is not None and causes else None,
+        "args": None,
+        "state": {},
+        "notes": [],
+        "cause": None,
         "traceback": "",
     }
 
 
+def _document(error: BaseException, serializer: Serializer, causes: int) -> dict[str, Any]:
+    document = _empty_document(error)
+    if isinstance(error, ActivityError) and error.type_name:  # passing through: still the failure that it stands for
+        document["type"] = error.type_name
+    if isinstance(error, BaseExceptionGroup):
+        if _size(error) <= _MEMBERS:
+            document["args"] = _encoded([error.message], serializer)
+            document["members"] = [_document(member, serializer, causes) for member in error.exceptions]
+    else:
+        document["args"] = _encoded(_arguments(error), serializer)
+    state = {name: _encoded(value, serializer) for name, value in _attributes(error)}
+    document["state"] = {name: text for name, text in state.items() if text is not None}
+    document["notes"] = _notes(error)
+    if error.__cause__ is not None and causes:
+        document["cause"] = _document(error.__cause__, serializer, causes - 1)
+    return document
+
+
+def _size(error: BaseException) -> int:
+    """Return how many exceptions there are in a group, and in the groups in it."""
+    return sum(map(_size, error.exceptions)) if isinstance(error, BaseExceptionGroup) else 1
+
+
 def _arguments(error: BaseException) -> list[Any]:
     """Return what ``__new__`` needs; for OSError that is more than ``args`` (the file's name)."""
+    args = error.args
     if isinstance(error, OSError):
-        reduced = error.__reduce__()
+        reduced = OSError.__reduce__(error)
         if isinstance(reduced, tuple) and isinstance(reduced[1], tuple):
-            return list(reduced[1])
-    return list(error.args)
+            args = reduced[1]
+    return [_shortened(each) if type(each) is str else each for each in args]
 
 
-def _notes(error: BaseException) -> list[object]:
-    notes = getattr(error, "__notes__", ())
-    return [note for note in notes if not str(note).startswith(_NOTE)] if isinstance(notes, list) else []
+def _attributes(error: BaseException) -> Iterator[tuple[str, Any]]:
+    """Yield what the instance holds beside its ``args``: in its ``__dict__``, in slots, and in fields of built-ins.
+
+    Not all fields of built-ins: most follow from ``args``, and AttributeError's ``obj`` is whatever was looked into.
+    """
+    for name, value in vars(error).items():
+        if name != "__notes__":
+            yield name, value
+    for cls in type(error).__mro__:
+        for name, member in vars(cls).items():
+            if isinstance(member, MemberDescriptorType) and ("__slots__" in vars(cls) or name in _BUILT_IN_MEMBERS):
+                value = getattr(error, name, None)
+                if value is not None:
+                    yield name, value
+
+
+def _notes(error: BaseException) -> list[str]:
+    notes = vars(error).get("__notes__")
+    texts = [note if isinstance(note, str) else _note_text(note) for note in notes] if isinstance(notes, list) else []
+    return [_shortened(text) for text in texts if not text.startswith(_NOTE)]
+
+
+def _note_text(note: object) -> str:
+    try:
+        return str(note)
+    except Exception:  # noqa: BLE001 - as for a message
+        return f"<unprintable {type(note).__name__}>"
+
+
+def _add_note(error: BaseException, note: str) -> None:
+    """Do what ``add_note`` does, also for a class that refuses to be changed (a frozen dataclass)."""
+    notes = vars(error).setdefault("__notes__", [])
+    if isinstance(notes, list):
+        notes.append(note)
 
 
 def _encoded(value: Any, serializer: Serializer) -> str | None:
     try:
-        return serializer.encode(value, what="an exception's argument")[0]
+        text = serializer.encode(value, what="an exception's argument")[0]
     except SerializationError:
         return None
+    return text if len(text) <= 2 * _MESSAGE_LIMIT else None
 
 
 def _name(cls: type) -> str:
@@ -162,7 +227,7 @@ def _find(type_name: str) -> type[BaseException] | None:
     module_name, _, qualname = type_name.partition(":")
     found: Any = sys.modules.get(module_name)
     for part in qualname.split("."):
-        found = getattr(found, part, None)
+        found = getattr(found, "__dict__", {}).get(part)  # never getattr: a module may answer that with an import
     return found if isinstance(found, type) and issubclass(found, BaseException) else None
 
 
@@ -171,9 +236,9 @@ def _rebuild(data: dict[str, Any], serializer: Serializer) -> BaseException:
     if error is None:
         error = ActivityError(data["message"], data["type"], data["traceback"])
     if data["cause"] is not None:
-        error.__cause__ = _rebuild(data["cause"], serializer)
+        object.__setattr__(error, "__cause__", _rebuild(data["cause"], serializer))  # as for notes
     for note in data["notes"]:
-        error.add_note(note)
+        _add_note(error, note)
     return error
 
 
@@ -183,14 +248,34 @@ def _same_class(data: dict[str, Any], serializer: Serializer) -> BaseException |
         return None
     try:
         arguments = serializer.decode(data["args"])
-        state = {key: serializer.decode(text) for key, text in data["state"].items()}
-        # A built-in's own __init__ takes its args and may set fields from them; one written in Python takes others.
-        builtin_init = not hasattr(cls.__init__, "__code__")
-        error: BaseException = cls(*arguments) if builtin_init else cls.__new__(cls, *arguments)
-        if error.args != tuple(arguments) and not isinstance(error, OSError):
-            error.args = tuple(arguments)
-        vars(error).update(state)
+        if "members" in data:
+            arguments.append([_rebuild(member, serializer) for member in data["members"]])
+        error = _made(cls, arguments)
+        for name, text in data["state"].items():
+            _set_attribute(error, name, serializer.decode(text))
         matches = _message(error) == data["message"]
     except Exception:  # noqa: BLE001 - whatever the class does, the failure is still raised, as ActivityError
         return None
     return error if matches else None
+
+
+def _made(cls: type[BaseException], arguments: list[Any]) -> BaseException:
+    """Return an exception with these ``args``."""
+    error: BaseException
+    if not hasattr(cls.__init__, "__code__"):  # a built-in's own takes its args, and may set fields from them
+        error = cls(*arguments)
+    else:  # one written in Python takes who knows what
+        error = cls.__new__(cls, *arguments)
+        if isinstance(error, OSError):  # whose __new__ leaves its fields to __init__ here
+            OSError.__init__(error, *arguments)
+    if error.args != tuple(arguments) and not isinstance(error, OSError | BaseExceptionGroup):
+        error.args = tuple(arguments)
+    return error
+
+
+def _set_attribute(error: BaseException, name: str, value: Any) -> None:
+    member = inspect.getattr_static(type(error), name, None)
+    if isinstance(member, MemberDescriptorType):
+        member.__set__(error, value)
+    else:
+        vars(error)[name] = value

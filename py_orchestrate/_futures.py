@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any, Self
 
-from ._context import current_scope
+from ._context import Unwind, current_scope
 
 
 class DurableFuture[T]:
@@ -45,11 +45,13 @@ class DurableFuture[T]:
     def results(futures: Iterable[DurableFuture[Any]], *, return_exceptions: bool = False) -> list[Any]:
         """Wait for all and return the results in order; see ``durable.gather``."""
         outcomes: list[Any] = []
-        first_error: Exception | None = None
+        first_error: BaseException | None = None
         for future in list(futures):
             try:
                 outcomes.append(future.result())
-            except Exception as error:  # noqa: BLE001 - raised below, or handed to the caller who asked for it
+            except Unwind:
+                raise
+            except BaseException as error:  # noqa: BLE001 - raised below, or handed to the caller who asked for it
                 first_error = first_error or error
                 outcomes.append(error)
         if first_error is not None and not return_exceptions:

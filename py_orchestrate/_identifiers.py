@@ -1,7 +1,8 @@
-r"""Workflow ids: what is accepted, and how one is made.
+r"""Workflow ids, and the names of workflows and activities: what is accepted, and how an id is made.
 
-The rule is the narrowest of all backends' (Cosmos DB refuses ``/ \\ ? #`` in an item's id), so that a program that runs
-on SQLite keeps running when its store is exchanged.
+The rule for ids is the narrowest of all backends' (Cosmos DB refuses ``/ \\ ? #`` in an item's id), so that a program
+that runs on SQLite keeps running when its store is exchanged. Names are stored as properties, and may be any text that
+can be shown.
 """
 
 from __future__ import annotations
@@ -54,6 +55,26 @@ def check_workflow_id(workflow_id: object) -> str:
     if workflow_id != workflow_id.strip():
         raise InvalidWorkflowIdError(f"workflow id {workflow_id!r} begins or ends with white space")
     return workflow_id
+
+
+def check_name(kind: str, name: object) -> str:
+    """Return ``name`` if a workflow or an activity may be called so.
+
+    Raises:
+        TypeError: It is not a string.
+        ValueError: It is empty or blank, or has a control character or a lone surrogate in it.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of {_a(kind)} is a str, not {type(name).__name__}")
+    if not name.strip():
+        raise ValueError(f"the name of {_a(kind)} must not be {'blank' if name else 'empty'}")
+    if any(_is_unprintable(ord(character)) for character in name):
+        raise ValueError(f"the name of {_a(kind)} has a control character or a lone surrogate in it: {name!a}")
+    return name
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind == "activity" else f"a {kind}"
 
 
 def _is_unprintable(code: int) -> bool:

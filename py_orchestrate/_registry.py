@@ -27,7 +27,7 @@ class Definition:
     """A registered function and how it is called with stored arguments.
 
     Arguments are stored as a dictionary by parameter name; ``*args`` stand as a list under their name, and ``**kwargs``
-    stand beside the others.
+    stand beside the others, or under ``**kwargs`` where one has the name of a parameter that takes no keyword.
 
     Attributes:
         name: The registered name.
@@ -48,6 +48,11 @@ class Definition:
         needs_keywords = any(
             p.kind is inspect.Parameter.KEYWORD_ONLY and p.default is inspect.Parameter.empty for p in parameters
         )
+        self._not_keywords = {
+            f"**{p.name}" if p.kind is inspect.Parameter.VAR_KEYWORD else p.name
+            for p in parameters
+            if p.kind not in _NAMED_KINDS
+        }
         # How many arguments can be bound by position alone without asking inspect, which costs more than the rest of
         # a recorded call.
         self._quick = range(required, len(positional) + 1) if self._is_plain and not needs_keywords else range(0)
@@ -76,12 +81,7 @@ class Definition:
         for name, value in arguments.items():
             kind = self.signature.parameters[name].kind
             if kind is inspect.Parameter.VAR_KEYWORD:
-                clash = bound.keys() & value.keys()
-                if clash:
-                    raise TypeError(
-                        f"{self.name}() got the keyword {min(clash)!r}, which is also a positional parameter"
-                    )
-                bound.update(value)
+                bound.update({f"**{name}": value} if value.keys() & self._not_keywords else value)
             else:
                 bound[name] = list(value) if kind is inspect.Parameter.VAR_POSITIONAL else value
         return bound
@@ -100,7 +100,10 @@ class Definition:
         parameters = self.signature.parameters.values()
         variadic = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL), None)
         for parameter in parameters:
-            if parameter.name not in rest or parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                rest |= rest.pop(f"**{parameter.name}", {})  # the last parameter, so the others have taken theirs
+                continue
+            if parameter.name not in rest:
                 continue
             value = rest.pop(parameter.name)
             if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
@@ -223,7 +226,7 @@ def _file(function: Callable[..., Any]) -> str:
     code = getattr(function, "__code__", None)
     path = getattr(code, "co_filename", None)
     if path and os.path.exists(path):
-        return os.path.realpath(path)
+        return str(os.path.realpath(path))
     return f"<module {getattr(function, '__module__', None)}>"
 
 

@@ -46,23 +46,7 @@ MAX_DEPTH: Final = 200
 """Levels of containers in the tagged form; each is up to four levels of JSON, and ``json`` stops at about 1000."""
 
 _MAX_SHOWN = 40  # longer keys and paths are data more than they are directions
-_PLAIN = (
-    str,
-    int,
-    float,
-    bytes,
-    bytearray,
-    list,
-    tuple,
-    dict,
-    set,
-    frozenset,
-    datetime,
-    date,
-    time,
-    timedelta,
-    Decimal,
-)
+_GENERIC = "__orig_class__"  # what typing leaves in an instance that is made as Box[int](1)
 # JSON joins an escaped high surrogate and an escaped low one that follows it into one character.
 _BETWEEN_SURROGATES = re.compile("(?<=[\ud800-\udbff])(?=[\udc00-\udfff])")
 _ENUM, _NAMED_TUPLE, _MODEL, _DATACLASS = "enum", "namedtuple", "model", "dataclass"
@@ -220,7 +204,7 @@ class _Writer:
         fields = {name: state.pop(name) for name in names if name in state}
         for name in state:
             cached = isinstance(inspect.getattr_static(type(value), name, None), functools.cached_property)
-            if name not in ignored and not cached:
+            if name != _GENERIC and name not in ignored and not cached:
                 advice = "make it a field, or delete it before"
                 raise self.refusal(value, f"has an attribute that is no field ({name})", advice)
         return fields
@@ -261,9 +245,9 @@ def _advice(cls: type) -> str:
     for classes, advice in _ADVICE:
         if issubclass(cls, classes):
             return advice
-    for plain in _PLAIN:
-        if issubclass(cls, plain):
-            return f"it is a kind of {plain.__name__}, so convert it to a plain {plain.__name__}"
+    plain = next((base.__name__ for base in cls.__mro__ if base in _WRITERS), None)
+    if plain is not None:
+        return f"it is a kind of {plain}, so convert it to a plain {plain}"
     if issubclass(cls, Iterable):
         return "convert it to a list or a dict"
     return "pass plain data, a dataclass or an id instead"
@@ -381,24 +365,24 @@ class _Reader:
     def __call__(self, data: dict[str, Any]) -> Any:
         if MARK not in data:
             return data
+        tag = data[MARK] if isinstance(data[MARK], str) else ""
         try:
-            tag = data[MARK]
-            if tag in _READERS:
-                return _READERS[tag](data)
-            return _CLASS_READERS[tag](self._class(data["type"], tag), data)
+            if tag in _CLASS_READERS:
+                return _CLASS_READERS[tag](self._class(data["type"], tag), data)
+            return _READERS[tag](data)
         except RecursionError:
             raise
         except Exception as error:
             if self._lenient:
                 content = data.get("v", data)
-                is_row = data[MARK] == _NAMED_TUPLE and isinstance(content, dict)
-                return list(content.values()) if is_row else content
+                return list(content.values()) if tag == _NAMED_TUPLE and isinstance(content, dict) else content
             if isinstance(error, SerializationError):
                 raise
-            # Not its text, which would show the value.
-            raise SerializationError(f"a stored {data[MARK]!s:.40} cannot be read ({type(error).__name__})") from None
+            # Without the error's text, which would show the value.
+            name = tag if tag in _READERS or tag in _CLASS_READERS else f"value with an unknown {MARK!r}"
+            raise SerializationError(f"a stored {name} cannot be read ({type(error).__name__})") from None
 
-    def _class(self, name: str, kind: str) -> Any:
+    def _class(self, name: str, kind: str) -> type:
         found = _resolve(name, self._known)
         if not isinstance(found, type):
             advice = "import its module first, or name it in an annotation of the function"
@@ -438,11 +422,9 @@ def _read_moment(cls: Any, data: dict[str, Any]) -> Any:
 
 
 def _read_enum(cls: type[Enum], data: dict[str, Any]) -> Any:
-    if not issubclass(cls, Flag):
-        return cls.__members__[data["name"]]
-    member = cls(data["v"])
+    member = cls(data["v"]) if issubclass(cls, Flag) else cls.__members__.get(data["name"])
     if type(member) is not cls:  # a flag with boundary=EJECT gives an int
-        raise SerializationError(f"{class_name(cls)} no longer has all of the stored bits")
+        raise SerializationError(f"{class_name(cls)} no longer has the member {data.get('name', 'with these bits')}")
     return member
 
 
@@ -564,25 +546,27 @@ def encode_tagged(value: object, what: str, known: Mapping[str, type]) -> tuple[
     Raises:
         SerializationError: The value is not storable, or would not come back with the type and content it has.
     """
+    name = type(value).__qualname__
     try:
         text = dump(_Writer(what, known).write(value))
+    except SerializationError:
+        raise
+    except RecursionError:
+        raise SerializationError(f"{what}: {name} is nested too deeply; store parts of it by their ids") from None
+    except Exception as error:  # noqa: BLE001 - a class of the user's, or another thread that changes the value
+        raise SerializationError(f"{what}: {name} is not storable ({type(error).__name__})") from None
+    try:
         decoded = decode_tagged(text, known)
         # The form tells apart all that the types in it can tell apart, so equal texts are equal values; ``==`` would
         # miss the sign of zero and 1 for True, and would not accept a NaN.
-        is_same = dump(_Writer("what is read back", known).write(decoded)) == text
-    except RecursionError:
-        raise SerializationError(
-            f"{what}: {_kind(value)} is nested too deeply; store parts of it by their ids"
-        ) from None
+        if dump(_Writer("its copy", known).write(decoded)) == text:
+            return text, decoded
+        fault = "the copy differs"
     except SerializationError as error:
-        if str(error).startswith(what):
-            raise
-        raise SerializationError(f"{what}: {_kind(value)} would not come back: {error}", error.path) from None
-    except Exception as error:  # noqa: BLE001 - a class of the user's, or a change by another thread meanwhile
-        raise SerializationError(f"{what}: {_kind(value)} is not storable ({type(error).__name__})") from None
-    if not is_same:
-        raise SerializationError(f"{what}: {_kind(value)} would not come back with the content it has")
-    return text, decoded
+        fault = str(error)
+    except Exception as error:  # noqa: BLE001 - as above
+        fault = type(error).__name__
+    raise SerializationError(f"{what}: {name} is not storable, because it would not come back as it is: {fault}")
 
 
 def decode_tagged(text: str, known: Mapping[str, type], *, lenient: bool = False) -> Any:
@@ -604,7 +588,3 @@ def decode_tagged(text: str, known: Mapping[str, type], *, lenient: bool = False
         if not lenient:
             raise
         return json.loads(text)
-
-
-def _kind(value: object) -> str:
-    return type(value).__qualname__

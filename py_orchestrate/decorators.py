@@ -15,6 +15,7 @@ from typing import Any, Protocol, cast, overload
 
 from ._context import calling_scope
 from ._futures import DurableFuture
+from ._identifiers import check_name
 from ._registry import WorkflowRegistry, is_coroutine_function
 
 __all__ = ["Activity", "Workflow", "activity", "get_registry", "workflow"]
@@ -123,7 +124,7 @@ def workflow(name_or_func: Any = None) -> Any:
     Raises:
         TypeError: It is no plain function: a class, a bound method, a generator, a coroutine function, a lambda without
             a name.
-        ValueError: The name is empty.
+        ValueError: The name is empty or blank, or has a character that cannot be shown.
         DuplicateNameError: Another file has registered the name.
     """
     return _decorate("workflow", Workflow, _registry.register_workflow, name_or_func)
@@ -154,7 +155,7 @@ def activity(name_or_func: Any = None) -> Any:
 
     Raises:
         TypeError: It is no plain function: a class, a bound method, a generator, a lambda without a name.
-        ValueError: The name is empty.
+        ValueError: The name is empty or blank, or has a character that cannot be shown.
         DuplicateNameError: Another file has registered the name.
     """
     return _decorate("activity", Activity, _registry.register_activity, name_or_func)
@@ -173,9 +174,7 @@ def _decorate(
 ) -> Any:
     if not (name_or_func is None or isinstance(name_or_func, str) or callable(name_or_func)):
         raise TypeError(f"@{kind} takes a name or a function, not {type(name_or_func).__name__}")
-    if name_or_func == "":
-        raise ValueError(f"the name of a{'n' if kind == 'activity' else ''} {kind} must not be empty")
-    name = name_or_func if isinstance(name_or_func, str) else None
+    name = check_name(kind, name_or_func) if isinstance(name_or_func, str) else None
 
     def decorate(function: Any) -> Any:
         is_static = isinstance(function, staticmethod)

@@ -12,6 +12,7 @@ from typing import Any
 
 from ._context import Scope, calling_scope, current_scope
 from ._futures import DurableFuture
+from ._identifiers import check_name
 from .errors import DurableCallError
 
 __all__ = ["ActivityInfo", "DurableFuture", "WorkflowInfo", "call_activity", "gather", "info", "logger"]
@@ -83,10 +84,12 @@ def call_activity(name: str, /, *args: Any, **kwargs: Any) -> Any:
     Raises:
         ActivityNotFoundError: The name is not registered and no result is stored.
         DurableCallError: Not called inside a workflow.
+        ValueError: No activity can have the name.
     """
     scope = calling_scope()
     if scope is None:
         raise DurableCallError(f"durable.call_activity({name!r}) works inside a workflow only")
+    check_name("activity", name)  # or the step could not be recorded
     return scope.call_activity(name, None, args, kwargs)
 
 

@@ -298,15 +298,17 @@ class Orchestrator:
         return self._status(self._wait(workflow_id, timeout))
 
     def _start(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], workflow_id: str | None) -> str:
+        if not isinstance(name, str):
+            raise TypeError(f"a workflow's name is a str, not {type(name).__name__}; start_workflow takes the function")
         definition = self.registry.workflow_definition(name)
         if workflow_id is not None:
             check_workflow_id(workflow_id)
         arguments = definition.bind(args, kwargs)
         text, _ = self._serializer.encode(arguments, what=f"argument of workflow {name!r}", types=definition.types)
-        self._engine.check_accepting()
         scope = current_scope()
-        if workflow_id is None:
-            workflow_id = new_workflow_id() if scope is None else scope.next_effect_id()
+        effect_id = new_workflow_id() if scope is None else scope.next_effect_id()  # a step also with an id of its own
+        self._engine.check_accepting()
+        workflow_id = effect_id if workflow_id is None else workflow_id
         now = self._clock.now()
         record = WorkflowRecord(
             id=workflow_id,
@@ -329,13 +331,15 @@ class Orchestrator:
         check_workflow_id(workflow_id)
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = _FIRST_WAIT_SECONDS
-        while True:
-            with self._engine.waiting_for(workflow_id) as ended_here:
+        with self._engine.waiting_for(workflow_id) as ended_here:
+            while True:
+                ended_here.clear()
                 record = self.db.read_workflow(workflow_id)
                 if record is None:
                     raise WorkflowNotFoundError(workflow_id)
                 if record.status.is_final:
                     return record
+                self._engine.unwind_if_hopeless(workflow_id)
                 remaining = None if deadline is None else deadline - time.monotonic()
                 if remaining is not None and remaining <= 0:
                     raise TimeoutError(
@@ -344,7 +348,7 @@ class Orchestrator:
                     )
                 # A run of this process sets the event; one of another process is looked for again and again.
                 ended_here.wait(pause if remaining is None else min(pause, remaining))
-            pause = min(pause * 2, _LONGEST_WAIT_SECONDS)
+                pause = min(pause * 2, _LONGEST_WAIT_SECONDS)
 
     def _result(self, workflow_id: str, timeout: float | None) -> Any:
         record = self._wait(workflow_id, timeout)

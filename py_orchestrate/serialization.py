@@ -35,7 +35,7 @@ from enum import Enum
 from json.encoder import encode_basestring
 from marshal import dumps as marshal_dumps
 from math import isfinite
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, Protocol
 
 from ._tagged import MARK, class_kind, class_name, decode_tagged, dump, encode_tagged
@@ -45,7 +45,7 @@ __all__ = ["JsonSerializer", "Serializer", "known_types"]
 
 _MARK = f'"{MARK}"'
 _MARKED_KEY = f'"{MARK}":'  # with the colon it can only be a key: within a string the quotes are escaped
-_NO_TYPES: Mapping[str, type] = {}
+_NO_TYPES: Mapping[str, type] = MappingProxyType({})
 _SHORT = 1 << 63
 _raw_decode = json.JSONDecoder().raw_decode
 

@@ -21,11 +21,16 @@ class Breakdown:
         self._reached = threading.Event()
         self._released = threading.Event()
         self._over = False
+        self.runners: list[Orchestrator] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.wake_up()
+
+    def wake_up(self) -> None:
+        """Let the first orchestrator go on."""
         self._released.set()
 
     def here(self) -> None:
@@ -44,6 +49,7 @@ class Breakdown:
     ) -> WorkflowHandle:
         """Run the workflow up to the breakdown, change the code if asked to, and run it again elsewhere."""
         first = self._orchestrator(database)
+        self.runners.append(first)
         handle = first.start_workflow(workflow, *args, **kwargs)
         assert self._reached.wait(10), first.get_workflow_status(handle.id)
         self._over = True
@@ -51,6 +57,7 @@ class Breakdown:
             change()
         database.release_owner(first._engine.owner)
         second = self._orchestrator(database)
+        self.runners.append(second)
         return second.get_handle(handle.id)
 
     def both(

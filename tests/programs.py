@@ -82,7 +82,8 @@ class Program:
         """Run the script, or a changed one, up to its end or its death at a place."""
         script = self.folder / "script.py"
         text = textwrap.dedent(self.source if source is None else source)
-        script.write_text(_PRELUDE + text + ("" if "run(" in text else '\nrun("w")\n'), encoding="utf-8")
+        ending = "" if "run(" in text or "print(" in text else '\nrun("w")\n'
+        script.write_text(_PRELUDE + text + ending, encoding="utf-8")
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "FOLDER": str(self.folder)}
         if crash is not None:
             environment |= {"CRASH": crash, "KILL": "1" if kill else ""}

@@ -62,6 +62,7 @@ class Engine:
         self._poll_interval = poll_interval_seconds
         self._closes_database = closes_database
         self._told_of_single_process = False
+        self._told_of_start = False
         self._state = "new"
         self._reset()
         watch_forks(self)
@@ -129,6 +130,8 @@ class Engine:
             if self._state in ("new", "stopped"):
                 return True
             self._state = "stopping"
+            for workflow_id in self._waiters:
+                self._rouse(workflow_id)
         self._recovery.stop()
         if self._is_own_thread():
             _logger.warning("stop() was called by a workflow of this orchestrator; it stops when that has ended")
@@ -195,7 +198,7 @@ class Engine:
             OrchestratorStateError: The orchestrator was stopped, or was started before a fork.
         """
         self.check_accepting()
-        if not self.reserve(1):
+        if not self._reserve_one():
             existing = self.database.create_workflow(record)
             self._something_waits = True
             if self._state == "running" and self._busy < self._capacity:
@@ -223,10 +226,19 @@ class Engine:
             raise OrchestratorStateError(
                 "the orchestrator was started before this process was forked; call start() in the child"
             )
-        if self._state in ("stopping", "stopped"):
+        # What a stop waits for may go on as planned; what it no longer waits for may not.
+        if self._state in ("stopping", "stopped") and (self._leaving.is_set() or not self._holds_worker()):
             raise OrchestratorStateError(f"the orchestrator is {self._state}; call start() to use it again")
-        if self._state == "new":
-            _logger.warning("the orchestrator is not started: the workflow is stored and waits for start()")
+        if self._state == "new" and not self._told_of_start:
+            self._told_of_start = True
+            _logger.warning("the orchestrator is not started: its workflows are stored and wait for start()")
+
+    def _reserve_one(self) -> bool:
+        """Reserve a worker for a new run; false only where all of them have something to do."""
+        if not self.reserve(1):
+            self._recovery.wait_for_claims()
+            return bool(self.reserve(1))
+        return True
 
     def reserve(self, limit: int | None = None) -> int:
         """See ``RecoveryHost``."""
@@ -272,8 +284,7 @@ class Engine:
             return run.execute()
         finally:
             del self._runs[record.id]
-            for waiter in self._waiters.pop(record.id, ()):
-                waiter.set()
+            self._rouse(record.id)
 
     # --- what a run needs (see RunHost) -------------------------------------------------------------------------------
 
@@ -289,7 +300,7 @@ class Engine:
             try:
                 return write()
             except ClaimLostError as lost:
-                _logger.info("%s", lost)
+                _logger.debug("%s", lost)
                 raise Unwind from lost
             except StorageError as error:
                 _logger.warning("a write is tried again in %.2f s: %s", delay, error)
@@ -336,14 +347,15 @@ class Engine:
 
     @contextlib.contextmanager
     def waiting_for(self, workflow_id: str) -> Iterator[threading.Event]:
-        """Lend an event that is set when a run of this engine ends or leaves.
+        """Lend an event that is set whenever a run of this engine ends or leaves, and when the engine stops.
 
         A worker that waits is replaced by another for as long, so that workflows that wait for others cannot use up the
         workers that those need.
         """
         event = threading.Event()
-        self._waiters.setdefault(workflow_id, []).append(event)
-        holds_worker = current_scope() is not None and self._is_own_thread()
+        with self._lock:
+            self._waiters.setdefault(workflow_id, []).append(event)
+        holds_worker = self._holds_worker()
         if holds_worker:
             self._change_capacity(+1)
         try:
@@ -351,10 +363,33 @@ class Engine:
         finally:
             if holds_worker:
                 self._change_capacity(-1)
-            with contextlib.suppress(KeyError, ValueError):
+            with self._lock:
                 self._waiters[workflow_id].remove(event)
                 if not self._waiters[workflow_id]:
                     del self._waiters[workflow_id]
+
+    def unwind_if_hopeless(self, workflow_id: str) -> None:
+        """Let the calling run leave if it waits for a run that a stop keeps from beginning, or from going on, here.
+
+        Else the stop would wait for the one, and the one for ever for the other.
+
+        Raises:
+            Unwind: It does.
+        """
+        if self._state != "running" and workflow_id not in self._runs and self._holds_worker():
+            scope = current_scope()
+            assert scope is not None  # noqa: S101 - or it would hold no worker
+            scope.unwind()
+
+    def _holds_worker(self) -> bool:
+        """Return whether the calling code belongs to a run of this engine, be it in a thread of an activity's own."""
+        scope = current_scope()
+        return scope is not None and scope.info().workflow_id in self._runs
+
+    def _rouse(self, workflow_id: str) -> None:
+        with self._lock:
+            for waiter in self._waiters.get(workflow_id, ()):
+                waiter.set()
 
     def _change_capacity(self, by: int) -> None:
         with self._lock:

@@ -61,6 +61,7 @@ class RecoveryLoop:
         self._poll_due = host.clock.monotonic()
         self._backoff = 0.0
         self._unknown_names: set[str] = set()
+        self._claiming = threading.Lock()
         self._runs_begun = 0
         self._runs_seen = 0
         self._dozes = False
@@ -82,6 +83,11 @@ class RecoveryLoop:
         self._runs_begun += 1
         if self._dozes:
             self._wake.set()
+
+    def wait_for_claims(self) -> None:
+        """Wait while claims are under way: until they have come to something, they reserve every free worker."""
+        with self._claiming:
+            pass
 
     def stop(self) -> None:
         """End the thread, and wait for it unless it is the caller."""
@@ -118,14 +124,15 @@ class RecoveryLoop:
 
     def _claim(self) -> None:
         names = self._host.workflow_names()
-        reserved = self._host.reserve()
-        try:
-            if reserved:
-                for record in self._host.database.claim_workflows(self._host.owner, names, reserved):
-                    reserved -= 1
-                    self._host.dispatch(record, is_new=False)
-        finally:
-            self._host.free(reserved)
+        with self._claiming:
+            reserved = self._host.reserve()
+            try:
+                if reserved:
+                    for record in self._host.database.claim_workflows(self._host.owner, names, reserved):
+                        reserved -= 1
+                        self._host.dispatch(record, is_new=False)
+            finally:
+                self._host.free(reserved)
         self._tell_of_unknown_names(names)
 
     def _tell_of_unknown_names(self, names: Collection[str]) -> None:

@@ -80,7 +80,7 @@ class History:
         """Return the outcome to replay, ``RUN``, or the mismatch, for the call at ``sequence``."""
         step = self._steps.get(sequence)
         if step is None:
-            return self._decide_legacy(name)
+            return self._decide_legacy(name) if kind == "activity" else RUN
         if step.name != name or step.kind != kind:
             return Mismatch(sequence, _shown(step.kind, step.name), _shown(kind, name))
         if step.status == _COMPLETED or (step.status == _FAILED and sequence < self.last):

@@ -18,7 +18,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from .._clock import Clock
 from .._context import Unwind, ended_run_error, foreign_thread_error, set_scope
@@ -28,7 +28,7 @@ from .._identifiers import MAX_WORKFLOW_ID_LENGTH, new_workflow_id
 from .._registry import Definition, WorkflowRegistry
 from ..db_manager.base import BaseDatabaseManager
 from ..durable import ActivityInfo, WorkflowInfo
-from ..errors import ClaimLostError, NonDeterminismError, SerializationError, StorageError
+from ..errors import ClaimLostError, NonDeterminismError, SerializationError
 from ..models import ActivityStatus, StepOutcome, StepRecord, WorkflowEnd, WorkflowRecord, WorkflowStatus
 from ..serialization import Serializer
 from .bodies import Body, BodyRunner, Outcome, PreparedBody, better_error
@@ -97,20 +97,18 @@ class WorkflowRun:
     def execute(self) -> WorkflowRecord | None:
         """Run the workflow's code until it ends or has to leave; return the run claimed in its place, if any."""
         try:
-            end = self._attempt()
-        except Unwind:
-            end = None
-        finally:
-            with self._keeping:  # from here on the background loop leaves the run alone
-                self.is_active = False
-        if end is None:
-            self._give_up()
-            return None
-        try:
+            try:
+                end = self._attempt()
+            finally:
+                with self._keeping:  # from here on the background loop leaves the run alone
+                    self.is_active = False
             return self._host.finish(self.record, end)
         except Unwind:
             self._give_up()
-            return None
+        except Exception:  # a store or a log handler of the user's that raises what it should not
+            self._give_up()
+            _logger.exception("workflow %r (%s) is handed back and tried again", self.record.name, self.record.id)
+        return None
 
     def _attempt(self) -> WorkflowEnd:
         if not self._is_new:
@@ -121,8 +119,6 @@ class WorkflowRun:
         output: str | None = None
         try:
             output = contextvars.copy_context().run(self._run_code)
-        except Unwind:
-            raise
         except BaseException as raised:  # noqa: BLE001 - SystemExit and the like fail the run, not the process
             error = raised
         finally:
@@ -173,7 +169,11 @@ class WorkflowRun:
             self.record.id,
             failure.message,
             exc_info=error,
-            extra={"workflow_id": self.record.id, "workflow_name": self.record.name},
+            extra={
+                "workflow_id": self.record.id,
+                "workflow_name": self.record.name,
+                "workflow_step": self._sequence,
+            },
         )
         return WorkflowEnd(
             status=WorkflowStatus.FAILED,
@@ -193,8 +193,8 @@ class WorkflowRun:
                     self._kept = []
             self._host.database.release_workflow(self.record.id, self.record.epoch)
         except ClaimLostError as lost:
-            _logger.info("%s", lost)
-        except StorageError as error:
+            _logger.debug("%s", lost)
+        except Exception as error:  # noqa: BLE001 - as above
             _logger.warning("workflow %s could not be handed back: %s", self.record.id, error)
 
     # --- durable calls, from the workflow's code --------------------------------------------------------------------
@@ -229,8 +229,14 @@ class WorkflowRun:
             prepared = self._host.bodies.prepare(Body(sequence, name, args, kwargs))
             self._store_kept()
             self._pending.append(future)
-            self._host.in_background(lambda: self._run_submitted(prepared, future))
+            context = contextvars.copy_context()  # what the workflow set is seen there; what is set there ends there
+            self._host.in_background(lambda: context.run(self._run_submitted, prepared, future))
         return DurableFuture(future, self._wait_for)
+
+    def unwind(self) -> NoReturn:
+        """See ``Scope``."""
+        self._left = self._left or Unwind()
+        raise self._left
 
     def next_effect_id(self) -> str:
         """Return an id for an effect at this place of the code, the same in every replay, and store what is kept."""
@@ -259,7 +265,8 @@ class WorkflowRun:
         if self._left is None and self._host.is_leaving:
             self._left = Unwind()
         if self._left is not None:
-            raise self._left
+            # An error only once, then a signal: a loop that tries again after any Exception must come to an end.
+            raise self._left if isinstance(self._left, Unwind) else Unwind
         sequence = self._sequence
         self._sequence += 1
         decision = self._history.decide(sequence, kind, name)
@@ -268,7 +275,8 @@ class WorkflowRun:
         if isinstance(decision, Mismatch):
             self._left = _non_determinism(decision)
             raise self._left
-        self._replaying = False
+        # An effect is never recorded itself, so it tells nothing unless the history ends before it.
+        self._replaying = self._replaying and kind == "effect" and sequence < self._history.last
         return sequence, None
 
     def _replayed(self, step: StepOutcome) -> Any:
@@ -276,7 +284,11 @@ class WorkflowRun:
             raise decode_failure(step.error, None, self._host.serializer)
         function = self._host.registry.activities.get(step.name)
         types = None if function is None else self._host.registry.activity_definition(step.name).types
-        return self._host.serializer.decode(step.output or "null", types=types)
+        try:
+            return self._host.serializer.decode(step.output or "null", types=types)
+        except SerializationError as error:  # no failure of the activity's, which the code might handle
+            self._left = error
+            raise
 
     def _wait_for(self, future: Future[Any]) -> Any:
         if threading.get_ident() != self._thread:
@@ -355,7 +367,7 @@ class WorkflowRun:
             self._kept = []
             self._started.clear()  # marked once is enough
         except ClaimLostError as lost:
-            _logger.info("%s", lost)
+            _logger.debug("%s", lost)
             self._left = self._left or Unwind()
         finally:
             self._keeping.release()
@@ -388,6 +400,10 @@ class ActivityScope:
     ) -> DurableFuture[Any]:
         """See ``Scope``: a plain call, made at once."""
         return DurableFuture.of_call(self.call_activity, name, function, args, kwargs)
+
+    def unwind(self) -> NoReturn:
+        """See ``Scope``."""
+        self._run.unwind()
 
     def next_effect_id(self) -> str:
         """See ``Scope``: an activity's effects are not replayed, so any fresh id will do."""

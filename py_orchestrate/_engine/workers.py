@@ -36,20 +36,13 @@ class WorkerPool:
         """Run ``work`` on one of the threads."""
         with self._changed:
             self._queue.append(work)
-            if self._idle >= len(self._queue):
-                self._changed.notify()
-            elif len(self._threads) < self._limit:
-                self._started += 1
-                thread = threading.Thread(
-                    target=self._main, name=f"py_orchestrate-{self._name}-{self._started}", daemon=True
-                )
-                self._threads.add(thread)
-                thread.start()
+            self._serve_queue()
 
     def change_limit(self, by: int) -> None:
         """Allow more threads, or fewer: those that are running are not ended."""
         with self._changed:
             self._limit += by
+            self._serve_queue()  # what was submitted under a lower limit
 
     def stop(self) -> None:
         """Let the threads end when the queue is empty."""
@@ -60,6 +53,20 @@ class WorkerPool:
     def owns_current_thread(self) -> bool:
         """Return whether the calling thread is one of these."""
         return threading.current_thread() in self._threads
+
+    def _serve_queue(self) -> None:
+        """Wake an idle thread, or start one, for what waits; the lock is held."""
+        if not self._queue:
+            return
+        if self._idle >= len(self._queue):
+            self._changed.notify()
+        elif len(self._threads) < self._limit:
+            self._started += 1
+            thread = threading.Thread(
+                target=self._main, name=f"py_orchestrate-{self._name}-{self._started}", daemon=True
+            )
+            self._threads.add(thread)
+            thread.start()
 
     def _main(self) -> None:
         while (work := self._next()) is not None:

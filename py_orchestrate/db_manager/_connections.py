@@ -153,6 +153,12 @@ class Connections:
                 self._writer.close()
                 self._writer = None
 
+    def __del__(self) -> None:
+        # A manager that nobody closed must not end in Python 3.13's ResourceWarning. Nobody uses the connections now.
+        for connection in (self._writer, *self._readers):
+            if connection is not None:
+                connection.close()
+
     def _open_writer(self) -> sqlite3.Connection:
         connection = self._connect()
         try:

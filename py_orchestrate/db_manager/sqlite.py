@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import ClassVar, TypeVar
 
@@ -305,7 +305,7 @@ class SQLiteDatabaseManager(BaseDatabaseManager):
             query = f"SELECT {_WORKFLOW_COLUMNS} FROM workflows {clause} ORDER BY position DESC LIMIT ?"
             return connection.execute(query, (*bound, -1 if limit is None else limit)).fetchall()
 
-        return [_record_from_row(row) for row in self._read(page)]
+        return list(_readable(self._read(page)))
 
     def delete_workflow(self, workflow_id: str) -> bool:
         """See the base class."""
@@ -414,14 +414,10 @@ def _claim(connection: sqlite3.Connection, owner: str, names: frozenset[str], li
     positions: list[int] = []
     for name in names & _pending_names(connection):
         positions.extend(position for (position,) in connection.execute(_OLDEST_OF_NAME, (name, limit)))
-    claimed = []
+    claimed: list[tuple[object, ...]] = []
     for position in sorted(positions)[:limit]:
-        row = connection.execute(_CLAIM, (owner, position)).fetchone()
-        try:
-            claimed.append(_record_from_row(row))
-        except (TypeError, ValueError) as error:  # a row that somebody damaged must not stop the others
-            _logger.warning("workflow %s cannot be read and is passed over: %s", row[0], error)
-    return claimed
+        claimed.append(connection.execute(_CLAIM, (owner, position)).fetchone())
+    return list(_readable(claimed))
 
 
 def _finish(connection: sqlite3.Connection, row: tuple[object, ...], step_rows: list[tuple[object, ...]]) -> bool:
@@ -487,7 +483,23 @@ def _row_from_record(record: WorkflowRecord) -> tuple[object, ...]:
     )
 
 
+def _readable(rows: Iterable[Sequence[object]]) -> Iterator[WorkflowRecord]:
+    """Yield the records of rows, except of those that somebody damaged, which must not hold up the others."""
+    for row in rows:
+        try:
+            yield _record_from_row(row)
+        except StorageError as error:
+            _logger.warning("%s; it is passed over", error)
+
+
 def _record_from_row(row: Sequence[object]) -> WorkflowRecord:
+    try:
+        return _record(row)
+    except (TypeError, ValueError) as error:
+        raise StorageError(f"workflow {row[0]} cannot be read: {error}") from error
+
+
+def _record(row: Sequence[object]) -> WorkflowRecord:
     return WorkflowRecord(
         id=row[0],  # type: ignore[arg-type]
         name=row[1],  # type: ignore[arg-type]

@@ -207,6 +207,7 @@ class Claiming(Contract):
         database.release_workflow("run", stale)
         (current,) = database.claim_workflows(register(database, "owner-b"), ["greet"], 1)
         database.release_workflow("run", stale)
+        database.release_workflow("run", current.epoch + 1)
         database.release_workflow("never stored", stale)
         assert read(database) == current
         database.record_steps("run", current.epoch, [step_record(0)])

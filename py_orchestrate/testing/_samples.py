@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from ..models import (
@@ -104,16 +105,33 @@ def execution(execution_id: str, workflow_id: str, *, minutes: float = 1, **fiel
     return replace(plain, **fields)
 
 
+def in_background[T](action: Callable[[], T]) -> Future[T]:
+    """Run the action in a thread that does not keep the process alive; return what will be its result."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(action())
+        except BaseException as error:  # noqa: BLE001 - handed to whoever asks for the result
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
 def race[T](actions: Sequence[Callable[[], T]]) -> list[T]:
-    """Run the actions at the same moment, each in a thread of its own; return their results."""
+    """Run the actions at the same moment, each in a thread of its own; return their results.
+
+    Raises:
+        TimeoutError: One has no result after a minute.
+    """
     barrier = threading.Barrier(len(actions))
 
     def start(action: Callable[[], T]) -> T:
         barrier.wait(timeout=30)
         return action()
 
-    with ThreadPoolExecutor(len(actions)) as threads:
-        return list(threads.map(start, actions))
+    return [future.result(timeout=60) for future in [in_background(partial(start, action)) for action in actions]]
 
 
 def in_thread[T](action: Callable[[], T]) -> T:

@@ -14,6 +14,7 @@ from py_orchestrate.errors import NonDeterminismError, WorkflowFailedError
 
 from ..breakdown import Breakdown
 from ..programs import Program
+from . import values
 
 MakeOrchestrator = Callable[..., Orchestrator]
 MakeProgram = Callable[[str], Program]
@@ -164,18 +165,62 @@ def test_a_swallowed_mismatch_does_not_let_the_run_end_as_done(
             release.audit()
         except Exception as error:
             after.append(type(error).__name__)
-        try:
-            release.charge()
-        except Exception as error:
-            after.append(type(error).__name__)
-        durable.gather(release.reserve.submit(), return_exceptions=True)
+        for call in (release.charge, release.reserve, lambda: release.reserve.submit().result()):
+            try:
+                call()
+            except BaseException as error:
+                after.append(type(error).__name__)
         return "all is well"
 
     status = breakdown.recover(database, release.w, change=change_to(careless)).wait(10)
     assert status["status"] == "failed"
     assert "step 0: history has 'reserve', code called 'audit'" in status["error_message"]
     assert hits == {"reserve": 1, "charge": 1}
-    assert after == ["NonDeterminismError"] * 2
+    assert after == ["NonDeterminismError", "Unwind", "Unwind", "Unwind"]
+
+
+def test_code_that_tries_again_for_ever_comes_to_an_end(
+    memory: MemoryDatabaseManager, breakdown: Breakdown, hits: Counter[str]
+) -> None:
+    release = Release(hits, breakdown)
+
+    def stubborn() -> str:
+        while True:
+            try:
+                return release.audit()
+            except Exception:
+                continue
+
+    status = breakdown.recover(memory, release.w, change=change_to(stubborn)).wait(10)
+    assert status["status"] == "failed"
+    assert "step 0: history has 'reserve', code called 'audit'" in status["error_message"]
+
+
+def test_a_stored_result_that_cannot_be_read_any_more_is_no_failure_of_the_activity(
+    database: BaseDatabaseManager, breakdown: Breakdown, stop: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hits: list[str] = []
+
+    @activity
+    def find() -> Any:
+        return values.Item("pen", values.Decimal(1))
+
+    @activity
+    def fall_back() -> None:
+        hits.append("fell back")
+
+    @workflow
+    def w() -> None:
+        try:
+            find()
+        except Exception:
+            fall_back()
+        stop()
+
+    status = breakdown.recover(database, w, change=lambda: monkeypatch.delattr(values, "Item")).wait(10)
+    assert status["status"] == "failed"
+    assert "the class tests.cases.values:Item is not known here; import its module first" in status["error_message"]
+    assert hits == []
 
 
 def test_a_mismatch_counts_more_than_what_the_code_raises_after_it(

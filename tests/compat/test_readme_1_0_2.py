@@ -8,14 +8,16 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from py_orchestrate import Orchestrator
+from py_orchestrate import MemoryDatabaseManager, Orchestrator, workflow
 from py_orchestrate.decorators import get_registry
+from py_orchestrate.models import WorkflowRecord
 from tests.programs import Program
 
 ROOT = Path(__file__).parent.parent.parent
@@ -77,6 +79,39 @@ def test_quick_start(execute: Callable[..., dict[str, Any]], capsys: pytest.Capt
     assert re.match(r"Status: (processing|done)\nCurrent activity: \w+\n$", capsys.readouterr().out)
     assert Path("py_orchestrate.db").exists()
     names["orchestrator"].db.close()
+
+
+def test_a_run_that_is_stopped_right_after_its_start_is_waited_for(orchestrator: Callable[..., Orchestrator]):
+    """The quick start relies on it, also where the background loop is just looking for runs to take up."""
+    looking, looked, stored = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow(MemoryDatabaseManager):
+        def claim_workflows(self, owner: str, names: Iterable[str], limit: int) -> list[WorkflowRecord]:
+            found = super().claim_workflows(owner, names, limit)
+            looking.set()
+            looked.wait(20)
+            return found
+
+        def create_workflow(self, record: WorkflowRecord) -> WorkflowRecord | None:
+            stored.set()
+            return super().create_workflow(record)
+
+    def finish_looking() -> None:
+        stored.wait(0.2)  # in vain, unless the run is stored for later
+        looked.set()
+
+    @workflow
+    def quick() -> str:
+        return "done"
+
+    engine = orchestrator(Slow())
+    assert looking.wait(20)
+    threading.Thread(target=finish_looking).start()
+    workflow_id = engine.invoke_workflow("quick")
+    engine.stop()
+    status = engine.get_workflow_status(workflow_id)
+    assert status is not None
+    assert status["status"] == "done"
 
 
 def test_the_status_is_the_documented_dictionary(execute: Callable[..., dict[str, Any]], engine: Orchestrator):

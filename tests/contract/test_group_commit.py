@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
 import pytest
 
 from py_orchestrate.db_manager._group_commit import GroupCommit
-from py_orchestrate.testing._samples import race
+from py_orchestrate.testing._samples import in_background, race
 
 from ..children import in_fork
 from ..waiting import wait_until
@@ -64,12 +64,6 @@ def group(source: Source) -> GroupCommit:
     return GroupCommit(source)
 
 
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(16) as threads:
-        yield threads
-
-
 def put(item: Any) -> Callable[[list[Any]], Any]:
     def operation(draft: list[Any]) -> Any:
         draft.append(item)
@@ -96,14 +90,12 @@ def raise_once(error: BaseException) -> Callable[[], None]:
     return action
 
 
-def together(
-    group: GroupCommit, threads: ThreadPoolExecutor, operations: list[Callable[[list[Any]], Any]]
-) -> list[Future[Any]]:
+def together(group: GroupCommit, operations: list[Callable[[list[Any]], Any]]) -> list[Future[Any]]:
     """Submit the operations, each in a thread of its own, in order, so that one leader gets them all."""
     submitted = []
     with group.alone():
         for operation in operations:
-            submitted.append(threads.submit(group.submit, operation))
+            submitted.append(in_background(partial(group.submit, operation)))
             wait_until(lambda: len(group._waiting) == len(submitted))
     return submitted
 
@@ -120,15 +112,15 @@ def test_a_lone_writer_has_a_commit_of_its_own(source: Source, group: GroupCommi
     assert source.commits == 3
 
 
-def test_waiting_operations_share_a_commit(source: Source, group: GroupCommit, threads: ThreadPoolExecutor) -> None:
-    assert outcomes(together(group, threads, [put(n) for n in range(8)])) == list(range(8))
+def test_waiting_operations_share_a_commit(source: Source, group: GroupCommit) -> None:
+    assert outcomes(together(group, [put(n) for n in range(8)])) == list(range(8))
     assert source.stored == list(range(8))
     assert source.commits == 1
 
 
-def test_a_batch_has_a_limit(source: Source, threads: ThreadPoolExecutor) -> None:
+def test_a_batch_has_a_limit(source: Source) -> None:
     group = GroupCommit(source, batch_limit=3)
-    assert outcomes(together(group, threads, [put(n) for n in range(8)])) == list(range(8))
+    assert outcomes(together(group, [put(n) for n in range(8)])) == list(range(8))
     assert source.stored == list(range(8))
     assert source.commits == 3
 
@@ -145,21 +137,17 @@ def test_what_is_returned_is_stored(source: Source, group: GroupCommit) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 2, 4])
-def test_an_operation_that_raises_does_not_harm_its_neighbours(
-    source: Source, group: GroupCommit, threads: ThreadPoolExecutor, place: int
-) -> None:
+def test_an_operation_that_raises_does_not_harm_its_neighbours(source: Source, group: GroupCommit, place: int) -> None:
     operations = [put(n) for n in range(5)]
     error = ValueError("mine")
     operations[place] = fail(error)
-    results = outcomes(together(group, threads, operations))
+    results = outcomes(together(group, operations))
     assert results[place] is error
     rest = [n for n in range(5) if n != place]
     assert [result for result in results if result is not error] == source.stored == rest
 
 
-def test_an_interrupted_leader_leaves_the_others_to_the_next(
-    source: Source, group: GroupCommit, threads: ThreadPoolExecutor
-) -> None:
+def test_an_interrupted_leader_leaves_the_others_to_the_next(source: Source, group: GroupCommit) -> None:
     interrupt = raise_once(KeyboardInterrupt())
 
     def interrupted(draft: list[Any]) -> str:
@@ -169,7 +157,7 @@ def test_an_interrupted_leader_leaves_the_others_to_the_next(
 
     operations = [put(0), put(1), interrupted, put(3), put(4)]
     names = [0, 1, "interrupted", 3, 4]
-    results = outcomes(together(group, threads, operations))
+    results = outcomes(together(group, operations))
     # Whoever led was interrupted, and its own operation dropped; all others are done, once, in order.
     (leader,) = (place for place, result in enumerate(results) if isinstance(result, KeyboardInterrupt))
     del names[leader]
@@ -178,11 +166,9 @@ def test_an_interrupted_leader_leaves_the_others_to_the_next(
 
 
 @pytest.mark.parametrize("moment", ["on_begin", "before_commit", "after_commit"])
-def test_an_interrupt_at_any_moment_stores_nothing_twice(
-    source: Source, group: GroupCommit, threads: ThreadPoolExecutor, moment: str
-) -> None:
+def test_an_interrupt_at_any_moment_stores_nothing_twice(source: Source, group: GroupCommit, moment: str) -> None:
     setattr(source, moment, raise_once(KeyboardInterrupt()))
-    results = outcomes(together(group, threads, [put(n) for n in range(5)]))
+    results = outcomes(together(group, [put(n) for n in range(5)]))
     (leader,) = (place for place, result in enumerate(results) if isinstance(result, KeyboardInterrupt))
     rest = [n for n in range(5) if n != leader]
     assert [result for result in results if not isinstance(result, KeyboardInterrupt)] == rest
@@ -190,7 +176,7 @@ def test_an_interrupt_at_any_moment_stores_nothing_twice(
 
 
 def test_an_interrupt_while_results_are_given_out_stores_nothing_twice(
-    source: Source, group: GroupCommit, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    source: Source, group: GroupCommit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settle, interrupt = GroupCommit._settle, raise_once(KeyboardInterrupt())
 
@@ -200,19 +186,17 @@ def test_an_interrupt_while_results_are_given_out_stores_nothing_twice(
         settle(batch, results)
 
     monkeypatch.setattr(GroupCommit, "_settle", staticmethod(interrupted))
-    results = outcomes(together(group, threads, [put(n) for n in range(5)]))
+    results = outcomes(together(group, [put(n) for n in range(5)]))
     assert sum(isinstance(result, KeyboardInterrupt) for result in results) == 1
     assert source.stored == [0, 1, 2, 3, 4]
 
 
-def test_an_error_in_the_commit_reaches_every_caller(
-    source: Source, group: GroupCommit, threads: ThreadPoolExecutor
-) -> None:
+def test_an_error_in_the_commit_reaches_every_caller(source: Source, group: GroupCommit) -> None:
     def broken() -> None:
         raise OSError("the disk is full")
 
     source.before_commit = broken
-    results = outcomes(together(group, threads, [put(n) for n in range(5)]))
+    results = outcomes(together(group, [put(n) for n in range(5)]))
     assert [str(result) for result in results] == ["the disk is full"] * 5
     assert source.stored == []
     source.before_commit = lambda: None
@@ -220,34 +204,28 @@ def test_an_error_in_the_commit_reaches_every_caller(
     assert source.stored == ["later"]
 
 
-def test_a_passing_error_in_the_commit_is_tried_again(
-    source: Source, group: GroupCommit, threads: ThreadPoolExecutor
-) -> None:
+def test_a_passing_error_in_the_commit_is_tried_again(source: Source, group: GroupCommit) -> None:
     source.before_commit = raise_once(OSError("once"))
-    assert outcomes(together(group, threads, [put(n) for n in range(5)])) == source.stored == list(range(5))
+    assert outcomes(together(group, [put(n) for n in range(5)])) == source.stored == list(range(5))
 
 
-def test_a_transaction_that_cannot_begin_is_tried_once_for_all(
-    source: Source, group: GroupCommit, threads: ThreadPoolExecutor
-) -> None:
+def test_a_transaction_that_cannot_begin_is_tried_once_for_all(source: Source, group: GroupCommit) -> None:
     source.on_begin = raise_once(OSError("locked"))
-    results = outcomes(together(group, threads, [put(n) for n in range(5)]))
+    results = outcomes(together(group, [put(n) for n in range(5)]))
     assert [str(result) for result in results] == ["locked"] * 5
     assert (source.begun, source.stored) == (1, [])
 
 
-def test_alone_keeps_transactions_out(source: Source, group: GroupCommit, threads: ThreadPoolExecutor) -> None:
+def test_alone_keeps_transactions_out(source: Source, group: GroupCommit) -> None:
     with group.alone():
-        future = threads.submit(group.submit, put(1))
+        future = in_background(partial(group.submit, put(1)))
         wait_until(lambda: group._waiting)
         assert source.begun == 0
     assert future.result(timeout=10) == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_does_not_write_what_its_parent_waits_for(
-    source: Source, group: GroupCommit, threads: ThreadPoolExecutor
-) -> None:
+def test_a_forked_child_does_not_write_what_its_parent_waits_for(source: Source, group: GroupCommit) -> None:
     committing, go_on = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -255,10 +233,10 @@ def test_a_forked_child_does_not_write_what_its_parent_waits_for(
         go_on.wait(10)
 
     source.before_commit = hold
-    first = threads.submit(group.submit, put(1))
+    first = in_background(partial(group.submit, put(1)))
     committing.wait(10)
     source.before_commit = lambda: None
-    second = threads.submit(group.submit, put(2))
+    second = in_background(partial(group.submit, put(2)))
     wait_until(lambda: group._waiting)
     go_on.set()
 

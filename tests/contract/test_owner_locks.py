@@ -173,9 +173,9 @@ def test_a_child_of_a_killed_process_does_not_keep_its_lock(path: Path, locks: O
     locks.hold("other")
     pid = os.fork()
     if pid == 0:
+        print(os.getpid(), flush=True)
         sys.stdin.readline()
         os._exit(0)
-    print(pid, flush=True)
     os.waitpid(pid, 0)
     """
     with child(script, path) as parent:

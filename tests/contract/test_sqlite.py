@@ -1,14 +1,14 @@
-"""What SQLite promises beyond the contract: how it opens, and how threads, processes and forks share a file."""
+"""What SQLite promises beyond the contract: how it opens, and how threads and processes share a file."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
@@ -19,17 +19,12 @@ from typing import Any
 import pytest
 
 from py_orchestrate import SQLiteDatabaseManager, WorkflowStatus
-from py_orchestrate.db_manager import _connections, _group_commit
+from py_orchestrate.db_manager import _connections
 from py_orchestrate.errors import StorageError
 from py_orchestrate.testing._samples import at, execution, in_thread, instance, race, run_end, run_record, step_record
 
-from ..children import child, forked, in_fork
-from ..waiting import wait_until
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="this system has no /proc")
-
-CONNECT = sqlite3.connect
+from ..children import child
+from ..sqlite_files import CONNECT, descriptors_of, needs_proc, query
 
 # A process that writes as told: "<path> <first> <count>" on a line, "done" or the error as the answer.
 WRITER = """
@@ -62,11 +57,6 @@ def manager(path: Path) -> Iterator[SQLiteDatabaseManager]:
     manager.close()
 
 
-def query(path: Path, sql: str) -> Any:
-    with closing(CONNECT(path)) as connection:
-        return connection.execute(sql).fetchall()
-
-
 def stub_connections(monkeypatch: pytest.MonkeyPatch, execute: Callable[..., Any]) -> None:
     """Let every connection opened from now on run ``execute(connection's own execute, sql, ...)``."""
 
@@ -81,19 +71,6 @@ def sqlite_error(text: str, code: int) -> sqlite3.OperationalError:
     error = sqlite3.OperationalError(text)
     error.sqlite_errorcode = code
     return error
-
-
-def descriptors_of(path: Path) -> list[str]:
-    """Return what this process has open of the database's files."""
-    found = []
-    for entry in os.listdir("/proc/self/fd"):
-        try:
-            target = os.readlink(f"/proc/self/fd/{entry}")
-        except FileNotFoundError:
-            continue
-        if target.startswith(str(path)):
-            found.append(target)
-    return found
 
 
 # --- opening ----------------------------------------------------------------------------------------------------------
@@ -207,6 +184,18 @@ def test_a_damaged_run_does_not_hold_up_the_others(
     found = [run.id for _ in range(3) for run in manager.claim_workflows("me", ["greet"], 1)]
     assert found == ["1", "2"]
     assert "workflow 0 cannot be read" in caplog.text
+
+
+def test_a_manager_that_nobody_closes_is_closed(path: Path) -> None:
+    for given in (path, ":memory:"):
+        manager = SQLiteDatabaseManager(given)
+        manager.create_workflow(run_record("run"))
+        assert manager.read_workflow("run") is not None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            del manager
+            gc.collect()  # a warning would fail the test, as one that cannot be raised
+    assert os.listdir(path.parent) == [path.name]
 
 
 # --- journal modes ----------------------------------------------------------------------------------------------------
@@ -386,6 +375,24 @@ def test_processes_may_create_a_file_at_the_same_instant(tmp_path: Path) -> None
             assert query(path, "PRAGMA journal_mode") == [("wal",)]
 
 
+def test_a_look_at_a_file_that_is_being_created_is_consistent(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    creator = threading.Thread(target=lambda: SQLiteDatabaseManager(path).close())
+    looks: list[str] = []
+
+    def execute(real: Callable[..., Any], sql: str, *arguments: Any) -> Any:
+        if "table_info" in sql:
+            looks.append(sql)
+        if len(looks) == 2 and creator.ident is None:  # after the first look at its version
+            creator.start()
+            creator.join(0.3)  # it need not come to its end: it waits where the look holds it off
+        return real(sql, *arguments)
+
+    stub_connections(monkeypatch, execute)
+    with closing(SQLiteDatabaseManager(path)) as manager:
+        creator.join(10)
+        assert manager.create_workflow(run_record("run")) is None
+
+
 def test_processes_may_write_at_once(manager: SQLiteDatabaseManager, path: Path) -> None:
     with ExitStack() as stack:
         children = [stack.enter_context(child(WRITER)) for _ in range(2)]
@@ -431,129 +438,6 @@ def test_waiting_for_a_writer_ends(path: Path) -> None:
         holder.execute("COMMIT")
     assert manager.create_workflow(run_record("run")) is None
     manager.close()
-
-
-# --- forks ------------------------------------------------------------------------------------------------------------
-
-
-@needs_fork
-def test_a_forked_child_and_its_parent_both_write(manager: SQLiteDatabaseManager, path: Path) -> None:
-    manager.create_workflow(run_record("before"))
-    manager.read_workflow("before")
-
-    def use() -> None:
-        if os.path.isdir("/proc/self/fd"):
-            assert descriptors_of(path) == []
-        assert manager.read_workflow("before") is not None
-        for n in range(50):
-            assert manager.create_workflow(run_record(f"child-{n}")) is None
-        assert len(manager.get_processing_workflows()) >= 51
-        assert query(path, "PRAGMA integrity_check") == [("ok",)]
-
-    with forked(use):
-        for n in range(50):
-            assert manager.create_workflow(run_record(f"parent-{n}")) is None
-    assert len(manager.list_workflows()) == 101
-    assert query(path, "PRAGMA integrity_check") == [("ok",)]
-
-
-@needs_fork
-def test_a_fork_may_come_while_threads_write(manager: SQLiteDatabaseManager, path: Path) -> None:
-    stopped = threading.Event()
-
-    def write_and_read(name: str) -> int:
-        count = 0
-        while not stopped.is_set():
-            manager.create_workflow(run_record(f"{name}-{count}"))
-            assert manager.read_workflow(f"{name}-{count}") is not None
-            count += 1
-        return count
-
-    def use(n: int) -> None:
-        for each in range(5):
-            manager.create_workflow(run_record(f"child-{n}-{each}"))
-        assert len(manager.page_workflows(limit=5)) == 5
-
-    def fork() -> int:
-        try:
-            for n in range(8):
-                in_fork(partial(use, n))
-        finally:
-            stopped.set()
-        return 8 * 5
-
-    counts = race([fork, *[partial(write_and_read, f"thread{n}") for n in range(3)]])
-    assert query(path, "SELECT count(*) FROM workflows") == [(sum(counts),)]
-    assert query(path, "PRAGMA integrity_check") == [("ok",)]
-
-
-@needs_fork
-def test_a_parent_may_close_while_its_child_writes(manager: SQLiteDatabaseManager, path: Path) -> None:
-    # SQLite's inherited table of locks would let the child trust the parent's, and the parent remove the child's log.
-    manager.create_workflow(run_record("before"))
-    to_child, to_parent = os.pipe(), os.pipe()
-
-    def use() -> None:
-        manager.create_workflow(run_record("child-1"))
-        os.write(to_parent[1], b"x")
-        os.read(to_child[0], 1)
-        manager.create_workflow(run_record("child-2"))
-        assert [run.id for run in manager.page_workflows()] == ["child-2", "child-1", "before"]
-
-    with forked(use):
-        os.read(to_parent[0], 1)
-        assert manager.read_workflow("child-1") is not None
-        manager.close()
-        os.write(to_child[1], b"x")
-    for descriptor in (*to_child, *to_parent):
-        os.close(descriptor)
-    assert [run.id for run in manager.page_workflows()] == ["child-2", "child-1", "before"]
-
-
-@needs_fork
-def test_a_fork_inside_a_transaction_does_not_break_it(
-    manager: SQLiteDatabaseManager, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_group_commit, "_FORK_WAIT_SECONDS", 0.01)
-
-    def operation(connection: sqlite3.Connection) -> None:
-        connection.execute("INSERT INTO orchestrators VALUES ('first', 'now')")
-        in_fork(lambda: None)
-        connection.execute("INSERT INTO orchestrators VALUES ('second', 'now')")
-
-    manager._write(operation)
-    assert query(path, "SELECT count(*) FROM orchestrators") == [(2,)]
-    in_fork(lambda: manager.create_workflow(run_record("child")))
-    assert manager.read_workflow("child") is not None
-
-
-@needs_fork
-def test_a_fork_waits_for_a_reader(manager: SQLiteDatabaseManager, path: Path) -> None:
-    reading, forking = threading.Event(), threading.Event()
-
-    def slow(connection: sqlite3.Connection) -> int:
-        reading.set()
-        wait_until(forking.is_set)
-        return len(connection.execute("SELECT * FROM workflows").fetchall())
-
-    def fork() -> None:
-        reading.wait(10)
-        forking.set()
-        in_fork(lambda: manager.create_workflow(run_record("child")))
-
-    race([lambda: manager._read(slow), fork])
-    assert [run.id for run in manager.page_workflows()] == ["child"]
-
-
-@needs_proc
-def test_a_program_that_is_started_inherits_nothing(manager: SQLiteDatabaseManager, path: Path) -> None:
-    manager.register_owner("me")
-    manager.create_workflow(run_record("run"))
-    script = (
-        "import os; print([os.readlink(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd') if int(n) < 50][:-1])"
-    )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert str(path) not in result.stdout
 
 
 # --- crashes ----------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from py_orchestrate.errors import DatabaseVersionError, StorageError
 from py_orchestrate.testing._samples import run_record, step_record
 
 from ..children import child
+from ..sqlite_files import query
 
 LEGACY = Path(__file__).parent.parent / "data" / "legacy-1.0.2.db"
 
@@ -47,11 +48,6 @@ def new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def execute(path: Path, script: str) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(script)
-
-
-def query(path: Path, sql: str) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(path)) as connection:
-        return connection.execute(sql).fetchall()
 
 
 def content(path: Path) -> list[str]:

@@ -1,0 +1,131 @@
+"""What a type checker must see of decorated functions. Checked by mypy, never run; an unused ignore is an error too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, assert_type
+
+from py_orchestrate import Orchestrator, WorkflowHandle, activity, durable, workflow
+from py_orchestrate.decorators import Activity, Workflow
+from py_orchestrate.durable import DurableFuture
+
+
+@activity
+def bare(n: int, *, text: str = "") -> list[int]:
+    return [n] * len(text)
+
+
+@activity()
+def empty(n: int) -> str:
+    return str(n)
+
+
+@activity("named")
+def named(first: str, /, *rest: int, **options: bool) -> dict[str, int]:
+    return {first: len(rest) + len(options)}
+
+
+@activity
+def nothing() -> None: ...
+
+
+@activity
+def generic[T](value: T) -> T:
+    return value
+
+
+@activity
+async def later(n: int) -> str:
+    return str(n)
+
+
+@activity("named async")
+async def named_async(n: int) -> bytes:
+    return bytes(n)
+
+
+@workflow
+def bare_flow(n: int) -> str:
+    return str(n)
+
+
+@workflow()
+def empty_flow(n: int, *, text: str) -> None: ...
+
+
+@workflow("named flow")
+def named_flow() -> list[str]:
+    return []
+
+
+class Steps:
+    @staticmethod
+    @activity
+    def static(n: int) -> float:
+        return n / 2
+
+
+def calls() -> None:
+    assert_type(bare(1), list[int])
+    assert_type(bare(n=1, text="a"), list[int])
+    assert_type(empty(1), str)
+    assert_type(named("a", 1, 2, x=True), dict[str, int])
+    assert_type(nothing(), None)
+    assert_type(later(1), str)  # what a workflow gets
+    assert_type(Steps.static(1), float)
+    assert_type(bare_flow(1), str)
+    assert_type(named_flow(), list[str])
+
+
+def attributes() -> None:
+    assert_type(bare.name, str)
+    empty.fn("1")  # type: ignore[arg-type]
+    coroutine: Coroutine[Any, Any, str] = later.fn(1)
+    coroutine.close()
+    assert_type(bare_flow.fn(1), str)
+    one: Activity[[int], str] = empty
+    other: Workflow[[], list[str]] = named_flow
+    function: Callable[[int], str] = empty
+    assert_type((one.name, other.name, function(1)), tuple[str, str, str])
+
+
+def in_parallel() -> None:
+    assert_type(bare.submit(1, text="a"), DurableFuture[list[int]])
+    assert_type(bare.submit(1).result(), list[int])
+    assert_type(empty.submit(n=1), DurableFuture[str])
+    assert_type(empty.map([1, 2]), list[str])
+    assert_type(later.submit(1), DurableFuture[str])
+    assert_type(later.map([1]), list[str])
+    assert_type(named_async.submit(n=1).result(), bytes)
+    assert_type(named.map(["a"], [1]), list[dict[str, int]])
+    assert_type(durable.gather(bare.submit(1), empty.submit(1)), list[Any])
+    assert_type(durable.gather(return_exceptions=True), list[Any])
+
+
+def orchestrators(orchestrator: Orchestrator) -> None:
+    assert_type(orchestrator.start_workflow(bare_flow, 1), WorkflowHandle)
+    assert_type(orchestrator.start_workflow("bare_flow", 1, workflow_id="id"), WorkflowHandle)
+    assert_type(orchestrator.invoke_workflow("bare_flow", n=1, name="x"), str)
+    assert_type(orchestrator.get_workflow_status("id"), dict[str, Any] | None)
+    assert_type(orchestrator.list_workflows(status="done", limit=3), list[dict[str, Any]])
+    assert_type(orchestrator.stop(timeout=1), bool)
+    with orchestrator as entered:
+        assert_type(entered, Orchestrator)
+
+
+def mistakes(orchestrator: Orchestrator) -> None:
+    bare()  # type: ignore[call-arg]
+    bare("1")  # type: ignore[arg-type]
+    bare(1, "a")  # type: ignore[call-arg]
+    bare(1, txt="a")  # type: ignore[call-arg]
+    empty(None)  # type: ignore[arg-type]
+    named(first="a")  # type: ignore[call-arg, arg-type]
+    bare.submit("1")  # type: ignore[arg-type]
+    empty.submit()  # type: ignore[call-arg]
+    empty.map(1)  # type: ignore[arg-type]
+    bare_flow("1")  # type: ignore[arg-type]
+    empty_flow(1)  # type: ignore[call-arg]
+    activity(5)  # type: ignore[call-overload]
+    workflow(name="x")  # type: ignore[call-overload]
+    orchestrator.invoke_workflow(bare_flow)  # type: ignore[arg-type]
+    orchestrator.get_workflow_status(5)  # type: ignore[arg-type]
