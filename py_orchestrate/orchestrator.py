@@ -12,6 +12,7 @@ from typing import Any, Self
 from ._clock import Clock, SystemClock
 from ._context import current_scope
 from ._engine.engine import Engine
+from ._engine.exits import GRACE_SECONDS
 from ._failures import decode_failure, summarize_failure
 from ._identifiers import check_workflow_id, new_workflow_id
 from .db_manager.base import BaseDatabaseManager
@@ -152,7 +153,7 @@ class Orchestrator:
     ) -> None:
         """Stop, and wait for what is running; after an interrupt only for the activities that are running."""
         if kind is not None and not issubclass(kind, Exception):
-            self._engine.leave(_FIRST_WAIT_SECONDS)
+            self._engine.leave(GRACE_SECONDS)
         else:
             self.stop()
 

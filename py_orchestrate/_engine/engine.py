@@ -147,9 +147,13 @@ class Engine:
             self._retire()
             return True
 
-    def leave(self, timeout: float) -> None:
+    def begin_leaving(self) -> None:
         """See ``exits.Leaver``."""
         self._leaving.set()
+
+    def leave(self, timeout: float) -> None:
+        """See ``exits.Leaver``."""
+        self.begin_leaving()
         self.stop(timeout)
 
     def _retire(self) -> None:

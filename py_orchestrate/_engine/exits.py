@@ -21,6 +21,10 @@ GRACE_SECONDS = 10.0
 class Leaver(Protocol):
     """An engine, as seen from here."""
 
+    def begin_leaving(self) -> None:
+        """Let no new activity start."""
+        ...
+
     def leave(self, timeout: float) -> None:
         """Hand back what runs as soon as its running activities have ended, waiting at most ``timeout`` seconds."""
         ...
@@ -49,7 +53,10 @@ class _ExitGuard:
     def _main(self) -> None:
         threading.main_thread().join()
         deadline = time.monotonic() + GRACE_SECONDS
-        for engine in list(self._engines):
+        engines = list(self._engines)
+        for engine in engines:  # all of them first, so that none goes on while another one is waited for
+            engine.begin_leaving()
+        for engine in engines:
             engine.leave(max(0.0, deadline - time.monotonic()))
 
 
