@@ -1,7 +1,7 @@
 """How do I call async code?
 
-An activity may be ``async def``. A workflow may not; it calls such an activity like any other, without ``await``. All async
-activities of an orchestrator share one event loop, which runs in a thread of its own.
+An activity may be ``async def``. A workflow may not; it calls such an activity like any other, without ``await``. All
+async activities of an orchestrator share one event loop, which runs in a thread of its own.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """How do I store workflows somewhere else?
 
-A database manager needs seven methods, the same as in 1.0.2. This one keeps each record as a JSON file in a folder. With
-the seven alone it serves one orchestrator in one process, which the library says in a warning.
+A database manager needs seven methods, the same as in 1.0.2. This one keeps each record as a JSON file in a folder.
+With the seven alone it serves one orchestrator in one process, which the library says in a warning.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
 """How do I run activities in parallel?
 
 ``activity.submit`` starts a call in another thread and returns its future; ``activity.map`` does so for each item of a
-list, and waits for all. Each call is a step of its own: after a crash only those that had not finished run again. As many
-run at once as the orchestrator has ``max_workers``.
+list, and waits for all. Each call is a step of its own: after a crash only those that had not finished run again. As
+many run at once as the orchestrator has ``max_workers``.
 """
 
 import tempfile

@@ -1,7 +1,7 @@
 """How do I try an activity again when it fails?
 
-There is no retry policy yet, and a loop does what one would do. Every attempt is a step of the workflow; the failed ones
-are recorded too, so after a crash the loop goes on with the attempt that it was at.
+There is no retry policy yet, and a loop does what one would do. Every attempt is a step of the workflow; the failed
+ones are recorded too, so after a crash the loop goes on with the attempt that it was at.
 """
 
 import tempfile

@@ -414,10 +414,8 @@ def _claim(connection: sqlite3.Connection, owner: str, names: frozenset[str], li
     positions: list[int] = []
     for name in names & _pending_names(connection):
         positions.extend(position for (position,) in connection.execute(_OLDEST_OF_NAME, (name, limit)))
-    claimed: list[tuple[object, ...]] = []
-    for position in sorted(positions)[:limit]:
-        claimed.append(connection.execute(_CLAIM, (owner, position)).fetchone())
-    return list(_readable(claimed))
+    oldest = sorted(positions)[:limit]
+    return list(_readable([connection.execute(_CLAIM, (owner, position)).fetchone() for position in oldest]))
 
 
 def _finish(connection: sqlite3.Connection, row: tuple[object, ...], step_rows: list[tuple[object, ...]]) -> bool:

@@ -48,9 +48,7 @@ def all_done(folder: Path) -> bool:
 
 # --- each run once ----------------------------------------------------------------------------------------------------
 
-SHARING = (
-    PRELUDE
-    + """
+SHARING = PRELUDE + """
 @activity
 def work(n):
     effects.note("work", n, os.getpid())
@@ -70,7 +68,6 @@ for line in sys.stdin:
     print("invoked", flush=True)
 orchestrator.stop()
 """
-)
 
 
 def test_two_processes_do_each_run_once(tmp_path: Path, effects: Effects) -> None:
@@ -101,7 +98,10 @@ def test_two_orchestrators_in_one_process_do_each_run_once(tmp_path: Path) -> No
         work(n)
 
     path = tmp_path / "runs.db"
-    with Orchestrator(path, poll_interval_seconds=0.02) as first, Orchestrator(path, poll_interval_seconds=0.02) as second:
+    with (
+        Orchestrator(path, poll_interval_seconds=0.02) as first,
+        Orchestrator(path, poll_interval_seconds=0.02) as second,
+    ):
         handles = [(first, second)[n % 2].start_workflow(job, n) for n in range(50)]
         for handle in handles:
             handle.result(timeout=20)
@@ -137,9 +137,7 @@ def test_recovery_leaves_active_runs_alone(tmp_path: Path) -> None:
     database.close()
 
 
-RELOADER = (
-    PRELUDE
-    + """
+RELOADER = PRELUDE + """
 @activity
 def work():
     effects.note("work", os.getpid())
@@ -159,7 +157,6 @@ else:
         orchestrator.get_handle(orchestrator.invoke_workflow("job")).result(timeout=20)
 orchestrator.stop()
 """
-)
 
 
 def test_a_reloader_does_not_double_runs(tmp_path: Path, effects: Effects) -> None:
@@ -174,9 +171,7 @@ def test_a_reloader_does_not_double_runs(tmp_path: Path, effects: Effects) -> No
 # --- never "database is locked" ---------------------------------------------------------------------------------------
 
 RUNS_EACH = 100
-BUSY = (
-    PRELUDE
-    + f"""
+BUSY = PRELUDE + f"""
 @activity
 def work(n):
     return n + 1
@@ -206,7 +201,6 @@ for thread in threads:
 orchestrator.stop()
 print(errors, flush=True)
 """
-)
 
 HOLDING = """
 import sqlite3, sys, threading, time
@@ -256,9 +250,7 @@ def test_many_writers_and_a_long_one_see_no_error(tmp_path: Path) -> None:
     assert rows(tmp_path, "SELECT count(*) FROM orchestrators") == [(0,)]
 
 
-CREATING = (
-    PRELUDE
-    + """
+CREATING = PRELUDE + """
 @workflow
 def job():
     return "done"
@@ -274,7 +266,6 @@ for line in sys.stdin:
     except Exception as error:
         print(repr(error), flush=True)
 """
-)
 
 
 def test_two_processes_may_create_the_file_at_the_same_instant(tmp_path: Path) -> None:
@@ -292,9 +283,7 @@ def test_two_processes_may_create_the_file_at_the_same_instant(tmp_path: Path) -
 
 # --- a killed process -------------------------------------------------------------------------------------------------
 
-STEPPING = (
-    PRELUDE
-    + """
+STEPPING = PRELUDE + """
 @activity
 def first():
     effects.note("first")
@@ -314,7 +303,6 @@ def job():
 with Orchestrator(folder + "/runs.db") as orchestrator:
     print(orchestrator.start_workflow(job, workflow_id="run").result(timeout=30), flush=True)
 """
-)
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, effects: Effects) -> None:

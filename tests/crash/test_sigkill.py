@@ -64,9 +64,7 @@ def kill(process: Child, effects: Effects) -> None:
 # --- many workflows, killed at random ---------------------------------------------------------------------------------
 
 MANY_KILLS, MANY_RUNS, MANY_STEPS, MANY_WORKERS = 25, 200, 20, 8
-MANY = (
-    PRELUDE
-    + f"""
+MANY = PRELUDE + f"""
 @activity
 def step(n):
     key = durable.info().idempotency_key
@@ -82,7 +80,6 @@ with Orchestrator(folder + "/runs.db", max_workers={MANY_WORKERS}) as orchestrat
     handles = [orchestrator.start_workflow(chain, workflow_id=f"run-{{n}}") for n in range({MANY_RUNS})]
     print({{handle.result() for handle in handles}}, flush=True)
 """
-)
 
 
 def test_many_workflows_survive_many_kills(tmp_path: Path, effects: Effects, seed: int) -> None:
@@ -145,9 +142,7 @@ def explained_repeats(lines: list[list[str]], keys: int) -> Counter[int]:
 
 # --- one workflow, killed at every commit -----------------------------------------------------------------------------
 
-DYING = (
-    PRELUDE
-    + """
+DYING = PRELUDE + """
 import signal
 from py_orchestrate.db_manager._connections import Connections
 
@@ -203,7 +198,6 @@ with Orchestrator(folder + "/runs.db", max_workers=3) as orchestrator:
     print("result", orchestrator.start_workflow(everything, "s", workflow_id="run").result(), flush=True)
 print("commits", commits, flush=True)
 """
-)
 
 STEPS = ["plain", "failing", "plain", "later", *["plain"] * 4, "failing", "later", "plain", "failing", "failing"]
 OUTCOME_COLUMNS = "sequence, kind, activity_name, status, input_data, output_data, error_message"
@@ -276,9 +270,7 @@ def check_effects(lines: list[list[str]], stored: list[Any], *, is_done: bool) -
 
 # --- acknowledged means durable ---------------------------------------------------------------------------------------
 
-ACKNOWLEDGING = (
-    PRELUDE
-    + """
+ACKNOWLEDGING = PRELUDE + """
 @activity
 def double(n):
     return 2 * n
@@ -304,7 +296,6 @@ for thread in range(4):
     threading.Thread(target=invoke, args=[thread], daemon=True).start()
 threading.Event().wait()
 """
-)
 
 
 def test_what_was_acknowledged_is_stored(tmp_path: Path, effects: Effects, seed: int) -> None:
@@ -324,9 +315,7 @@ def test_what_was_acknowledged_is_stored(tmp_path: Path, effects: Effects, seed:
 
 # --- taking over ------------------------------------------------------------------------------------------------------
 
-BLOCKING = (
-    PRELUDE
-    + """
+BLOCKING = PRELUDE + """
 @activity
 def first(n):
     effects.note("first", n)
@@ -351,7 +340,6 @@ if sys.argv[2] == "dies":
 sys.stdin.readline()
 orchestrator.stop()
 """
-)
 
 
 @pytest.mark.parametrize("when", ["started later", "running already"])
