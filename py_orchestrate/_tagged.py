@@ -23,7 +23,6 @@ import inspect
 import io
 import json
 import re
-import sys
 import types
 from base64 import b64decode, b64encode
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -33,12 +32,23 @@ from decimal import Decimal
 from enum import Enum, Flag
 from fractions import Fraction
 from itertools import batched
-from json import encoder as json_encoder
 from math import isfinite
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final
 from uuid import UUID
 
+from ._json_text import dump
+from ._stored_classes import (
+    DATACLASS,
+    ENUM,
+    MODEL,
+    NAMED_TUPLE,
+    attributes,
+    class_kind,
+    class_name,
+    model_base,
+    resolve,
+)
 from .errors import SerializationError
 
 MARK: Final = "$py"
@@ -49,103 +59,12 @@ _MAX_SHOWN = 40  # longer keys and paths are data more than they are directions
 _GENERIC = "__orig_class__"  # what typing leaves in an instance that is made as Box[int](1)
 # JSON joins an escaped high surrogate and an escaped low one that follows it into one character.
 _BETWEEN_SURROGATES = re.compile("(?<=[\ud800-\udbff])(?=[\udc00-\udfff])")
-_ENUM, _NAMED_TUPLE, _MODEL, _DATACLASS = "enum", "namedtuple", "model", "dataclass"
 _ADVICE: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (io.IOBase, "pass its name, or what it contains"),
     (types.CoroutineType, "await it, and pass what it gives"),
     ((type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial), "pass its name"),
     (defaultdict, "its factory cannot be stored, so convert it with dict()"),
 )
-
-
-# ------------------------------------------------------------------------------------------------------------ JSON text
-
-
-def _refuse(value: object) -> Any:
-    raise TypeError(type(value).__name__)
-
-
-def _choose_encoder() -> Callable[[Any], str]:
-    """Return ``JSONEncoder.encode``, or the function below it, which costs half but is not documented."""
-    portable = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-    make: Any = getattr(json_encoder, "c_make_encoder", None)
-    escape = json_encoder.encode_basestring
-
-    def encode(data: Any) -> str:
-        # Made anew each time: the first argument, which finds circles, must not be shared between threads, nor keep
-        # what a call that failed left in it.
-        return "".join(make({}, _refuse, escape, None, ":", ",", False, False, False)(data, 0))  # noqa: FBT003
-
-    try:
-        works = encode({"\u00e9": [1.5]}) == portable({"\u00e9": [1.5]})
-    except Exception:  # noqa: BLE001 - another interpreter, or a later version
-        works = False
-    return encode if works else portable
-
-
-_encode = _choose_encoder()
-
-
-def dump(data: Any) -> str:
-    """Return JSON data as compact text: readable, or escaped where a lone surrogate has no UTF-8.
-
-    NaN, data that contains itself, and what is no JSON data are errors.
-    """
-    text = _encode(data)
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            return json.dumps(data, allow_nan=False, separators=(",", ":"))
-    return text
-
-
-# -------------------------------------------------------------------------------------------------------------- classes
-
-
-def class_name(cls: type) -> str:
-    """Return the name under which a class is stored: ``module:qualname``."""
-    return f"{cls.__module__}:{cls.__qualname__}"
-
-
-def class_kind(cls: type) -> str | None:
-    """Return the tag of a class's values, or ``None`` for a class whose values cannot be stored."""
-    if issubclass(cls, Enum):
-        return _ENUM
-    if issubclass(cls, tuple):
-        return _NAMED_TUPLE if isinstance(getattr(cls, "_fields", None), tuple) else None
-    if _model_base() in cls.__mro__:
-        return _MODEL
-    return _DATACLASS if dataclasses.is_dataclass(cls) else None
-
-
-def _model_base() -> Any:
-    """Return ``BaseModel`` of pydantic 2 where that is loaded; no value of it exists before."""
-    base = getattr(sys.modules.get("pydantic.main"), "BaseModel", None)
-    return base if hasattr(base, "__pydantic_fields_set__") else None
-
-
-def _resolve(name: str, known: Mapping[str, type]) -> object:
-    """Return what the stored name of a class means here, or ``None``."""
-    if name in known:
-        return known[name]
-    module, _, qualname = name.partition(":")
-    namespace = getattr(sys.modules.get(module), "__dict__", {})
-    if qualname in namespace:  # also a parametrized pydantic model, whose qualname may have dots in its brackets
-        return namespace[qualname]
-    found: object = None
-    for part in qualname.split("."):
-        # Never getattr: a module may answer that with an import, and a metaclass with anything.
-        found = namespace.get(part)
-        namespace = vars(found) if isinstance(found, type) else {}
-    return found
-
-
-def _attributes(value: object) -> dict[str, Any]:
-    """Return all that an instance holds in its ``__dict__`` and its slots, whatever the class says about pickling."""
-    state: Any = object.__getstate__(value)
-    plain, slots = state if isinstance(state, tuple) else (state, None)
-    return {**(plain or {}), **(slots or {})}
 
 
 # -------------------------------------------------------------------------------------------------------------- writing
@@ -168,7 +87,7 @@ class _Writer:
             kind = class_kind(cls)
             if kind is None:
                 raise self.refusal(value, "is not storable", _advice(cls))
-            if _resolve(class_name(cls), self._known) is not cls:
+            if resolve(class_name(cls), self._known) is not cls:
                 raise self.refusal(
                     value,
                     f"is not storable, because {class_name(cls)} does not lead to its class",
@@ -200,7 +119,7 @@ class _Writer:
 
     def own_fields(self, value: object, names: Iterable[str], ignored: Iterable[str] = ()) -> dict[str, Any]:
         """Return the fields that are set; refuse a value that has more to it than its fields."""
-        state = _attributes(value)
+        state = attributes(value)
         fields = {name: state.pop(name) for name in names if name in state}
         for name in state:
             cached = isinstance(inspect.getattr_static(type(value), name, None), functools.cached_property)
@@ -324,7 +243,7 @@ def _write_moment(writer: _Writer, value: datetime | time) -> Any:
 
 
 def _write_enum(writer: _Writer, value: Enum) -> Any:
-    written: dict[str, Any] = {MARK: _ENUM, "type": class_name(type(value))}
+    written: dict[str, Any] = {MARK: ENUM, "type": class_name(type(value))}
     if not isinstance(value, Flag):  # a flag may be a sum of members, which has no name of its own
         written["name"] = _text(value.name)
     return {**written, "v": writer.attempt(value.value, value.name)}
@@ -333,18 +252,18 @@ def _write_enum(writer: _Writer, value: Enum) -> Any:
 def _write_named_tuple(writer: _Writer, value: Any) -> Any:
     writer.own_fields(value, ())
     state = dict(zip(type(value)._fields, tuple.__iter__(value), strict=True))
-    return {MARK: _NAMED_TUPLE, "type": class_name(type(value)), "v": writer.fields(value, state)}
+    return {MARK: NAMED_TUPLE, "type": class_name(type(value)), "v": writer.fields(value, state)}
 
 
 def _write_dataclass(writer: _Writer, value: Any) -> Any:
     state = writer.own_fields(value, [field.name for field in dataclasses.fields(value)])
-    return {MARK: _DATACLASS, "type": class_name(type(value)), "v": writer.fields(value, state)}
+    return {MARK: DATACLASS, "type": class_name(type(value)), "v": writer.fields(value, state)}
 
 
 def _write_model(writer: _Writer, value: Any) -> Any:
-    inner = _model_base().__getstate__(value)
+    inner = model_base().__getstate__(value)
     state = writer.own_fields(value, type(value).model_fields, ignored=inner)
-    written = {MARK: _MODEL, "type": class_name(type(value)), "v": writer.fields(value, state)}
+    written = {MARK: MODEL, "type": class_name(type(value)), "v": writer.fields(value, state)}
     written["set"] = sorted(inner["__pydantic_fields_set__"])
     for key in ("extra", "private"):
         if inner[f"__pydantic_{key}__"] is not None:
@@ -375,7 +294,7 @@ class _Reader:
         except Exception as error:
             if self._lenient:
                 content = data.get("v", data)
-                return list(content.values()) if tag == _NAMED_TUPLE and isinstance(content, dict) else content
+                return list(content.values()) if tag == NAMED_TUPLE and isinstance(content, dict) else content
             if isinstance(error, SerializationError):
                 raise
             # Without the error's text, which would show the value.
@@ -383,7 +302,7 @@ class _Reader:
             raise SerializationError(f"a stored {name} cannot be read ({type(error).__name__})") from None
 
     def _class(self, name: str, kind: str) -> type:
-        found = _resolve(name, self._known)
+        found = resolve(name, self._known)
         if not isinstance(found, type):
             advice = "import its module first, or name it in an annotation of the function"
             raise SerializationError(f"the class {name} is not known here; {advice}")
@@ -462,7 +381,7 @@ def _read_model(cls: Any, data: dict[str, Any]) -> Any:
         state[name] = fields[name].get_default(call_default_factory=True)
     value = object.__new__(cls)
     inner = {f"__pydantic_{key}__": data.get(key) for key in ("extra", "private")}
-    _model_base().__setstate__(value, {"__dict__": state, "__pydantic_fields_set__": set(data["set"]), **inner})
+    model_base().__setstate__(value, {"__dict__": state, "__pydantic_fields_set__": set(data["set"]), **inner})
     return value
 
 
@@ -512,10 +431,10 @@ _WRITERS: dict[type, Callable[[_Writer, Any], Any]] = {
     **{cls: _simple_writer(tag, content) for tag, (cls, content, _) in _SIMPLE.items()},
 }
 _CLASS_WRITERS: dict[str, Callable[[_Writer, Any], Any]] = {
-    _ENUM: _write_enum,
-    _NAMED_TUPLE: _write_named_tuple,
-    _DATACLASS: _write_dataclass,
-    _MODEL: _write_model,
+    ENUM: _write_enum,
+    NAMED_TUPLE: _write_named_tuple,
+    DATACLASS: _write_dataclass,
+    MODEL: _write_model,
 }
 _READERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "int": lambda data: int(data["v"], 16),
@@ -533,10 +452,10 @@ _READERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     **{tag: _simple_reader(read) for tag, (_, _, read) in _SIMPLE.items()},
 }
 _CLASS_READERS: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
-    _ENUM: _read_enum,
-    _NAMED_TUPLE: _read_named_tuple,
-    _DATACLASS: _read_dataclass,
-    _MODEL: _read_model,
+    ENUM: _read_enum,
+    NAMED_TUPLE: _read_named_tuple,
+    DATACLASS: _read_dataclass,
+    MODEL: _read_model,
 }
 
 

@@ -38,7 +38,9 @@ from math import isfinite
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, Protocol
 
-from ._tagged import MARK, class_kind, class_name, decode_tagged, dump, encode_tagged
+from ._json_text import dump
+from ._stored_classes import class_kind, class_name
+from ._tagged import MARK, decode_tagged, encode_tagged
 from .errors import SerializationError
 
 __all__ = ["JsonSerializer", "Serializer", "known_types"]

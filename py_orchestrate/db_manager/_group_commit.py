@@ -1,8 +1,9 @@
 """Group commit: threads that write at the same moment share one transaction.
 
-There is no writer thread. The calling thread that gets the lock leads: it takes every waiting operation, runs them in
-one transaction, and so pays for one flush to disk; the others find their operation done when they get the lock. A lone
-writer therefore costs no hand-over between threads, and eight of them cost one flush instead of eight.
+There is no writer thread. A calling thread that finds nobody leading leads: it takes every waiting operation, runs them
+in one transaction with its own, and so pays for one flush to disk; then it hands the lead to the first of those that
+arrived meanwhile, and wakes the others. A lone writer therefore costs no hand-over between threads, eight of them cost
+one flush instead of eight, and nobody is overtaken for long.
 
 Guarantees, which the tests hold it to:
 
@@ -10,15 +11,16 @@ Guarantees, which the tests hold it to:
 * An operation that raises does not harm its neighbours: the batch is rolled back and each is run in a transaction of
   its own. A transaction that cannot begin is everybody's error at once, for waiting in turn would take many times as
   long.
-* A leader that is interrupted (Ctrl+C in the main thread) leaves its followers' operations to the next leader.
+* A caller that is interrupted (Ctrl+C in the main thread), leading or waiting, leaves the others' operations to the
+  next leader.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from .._forks import ForkHolder, hold_for_forks
@@ -46,13 +48,21 @@ class TransactionSource(ForkHolder, Protocol):
 
 
 class _Request:
-    __slots__ = ("done", "error", "operation", "result")
+    """One caller's operation; ``turn`` is released when it is done, or when its caller is to lead."""
+
+    __slots__ = ("done", "error", "leads", "operation", "result", "turn")
 
     def __init__(self, operation: Operation) -> None:
         self.operation = operation
         self.done = False
+        self.leads = False
         self.result: Any = None
         self.error: BaseException | None = None
+        self.turn: threading.Lock | None = None
+
+
+def _nothing(_connection: Any) -> None:
+    """Do nothing: the operation of a caller that only wants to be alone."""
 
 
 class GroupCommit:
@@ -62,96 +72,159 @@ class GroupCommit:
         self._source = source
         self._batch_limit = batch_limit
         self._waiting: deque[_Request] = deque()
-        self._leading = threading.Lock()
-        self._held = False
+        self._is_led = False
+        self._mutex = threading.Lock()  # held for moments only: around the two above
+        self._held_for_fork: _Request | None = None
         hold_for_forks(self)
 
     def before_fork(self) -> None:
         """Let the transaction that runs come to its end, and begin no other until the fork is over."""
-        self._held = self._leading.acquire(timeout=_FORK_WAIT_SECONDS)
-        if self._held:
+        request = _Request(_nothing)
+        if self._lead_alone(request, _FORK_WAIT_SECONDS):
+            self._held_for_fork = request
             self._source.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
-        if self._held:
-            self._held = False
+        request, self._held_for_fork = self._held_for_fork, None
+        if request is not None:
             self._source.after_fork_in_parent()
-            self._leading.release()
+            self._pass_on(request)
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's waiting operations, whose threads are not here."""
         self._waiting = deque()
-        self._leading = threading.Lock()
-        self._held = False
+        self._is_led = False
+        self._mutex = threading.Lock()
+        self._held_for_fork = None
         self._source.after_fork_in_child()
-
-    def alone(self) -> AbstractContextManager[object]:
-        """Keep every transaction out for as long as the context lasts."""
-        return self._leading
 
     def submit(self, operation: Operation) -> Any:
         """Run ``operation`` in a transaction and return its result once that is durable."""
         request = _Request(operation)
-        self._waiting.append(request)
-        while not request.done:
-            with self._leading:
-                if not request.done:
-                    self._lead(request)
+        self._take_turn(request)
+        if not request.done:
+            try:
+                self._run(self._batch(request))
+            finally:
+                self._pass_on(request)
         if request.error is not None:
             raise request.error
         return request.result
 
-    def _lead(self, own: _Request) -> None:
-        batch: list[_Request] = []
-        while self._waiting and len(batch) < self._batch_limit:
-            batch.append(self._waiting.popleft())
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep every transaction out for as long as the context lasts."""
+        request = _Request(_nothing)
+        self._lead_alone(request)
         try:
-            self._run(batch)
+            yield
+        finally:
+            self._pass_on(request)
+
+    def _lead_alone(self, request: _Request, timeout: float = -1) -> bool:
+        """Become the leader, not merely done in somebody's transaction; return whether that was possible in time."""
+        self._take_turn(request, timeout)
+        while request.done:
+            request.done = False
+            self._take_turn(request, timeout)
+        return request.leads
+
+    def _take_turn(self, request: _Request, timeout: float = -1) -> None:
+        """Return when the request is done, or is to lead, or ``timeout`` seconds are over (never, if negative)."""
+        with self._mutex:
+            if not self._is_led:
+                self._is_led = request.leads = True
+                return
+            request.turn = threading.Lock()
+            request.turn.acquire()
+            self._waiting.append(request)
+        try:
+            if request.turn.acquire(timeout=timeout):
+                return
         except BaseException:
-            # Only an interrupt gets here. What is not done goes back to the front, in order, for the next leader; the
-            # interrupted caller's own operation is dropped, since nobody waits for it.
-            self._waiting.extendleft(request for request in reversed(batch) if not (request.done or request is own))
+            self._give_up_turn(request)
+            if request.leads:
+                self._pass_on(request)
             raise
+        self._give_up_turn(request)
+
+    def _give_up_turn(self, request: _Request) -> None:
+        with self._mutex, contextlib.suppress(ValueError):
+            self._waiting.remove(request)
+
+    def _batch(self, own: _Request) -> list[_Request]:
+        batch = [own]
+        with self._mutex:
+            while self._waiting and len(batch) < self._batch_limit:
+                batch.append(self._waiting.popleft())
+        return batch
+
+    def _pass_on(self, own: _Request) -> None:
+        """Make the first of those that wait the leader, if any waits."""
+        with self._mutex:
+            own.leads = False
+            if not self._waiting:
+                self._is_led = False
+                return
+            following = self._waiting.popleft()
+            following.leads = True
+        assert following.turn is not None  # noqa: S101 - everyone that waits has one
+        following.turn.release()
 
     def _run(self, batch: list[_Request]) -> None:
         try:
+            self._transact(batch)
+        except BaseException:
+            # An interrupt. What is not done goes back to the front, in order, for the next leader, but for the
+            # interrupted caller's own operation, which is the first: nobody waits for it.
+            with self._mutex:
+                self._waiting.extendleft(request for request in reversed(batch[1:]) if not request.done)
+            raise
+
+    def _transact(self, batch: list[_Request]) -> None:
+        """Run the batch in one transaction, or, where that fails, each in one of its own."""
+        try:
             connection = self._source.begin()
-        except Exception as error:  # noqa: BLE001 - handed to the callers
+        except Exception as error:  # noqa: BLE001 - handed to the callers, each of which raises it
             self._fail(batch, error)
             return
+        results = []
         try:
-            self._transact(connection, batch)
-        except Exception as error:  # noqa: BLE001 - as above
-            if len(batch) == 1:
-                self._fail(batch, error)
-            else:
-                for request in batch:
-                    self._run([request])
-
-    def _transact(self, connection: Any, batch: list[_Request]) -> None:
-        results: list[Any] = []
-        try:
-            results.extend(request.operation(connection) for request in batch)
+            for request in batch:
+                results.append(request.operation(connection))  # noqa: PERF401 - what is done so far counts below
             self._source.commit()
             self._settle(batch, results)
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - as above
             self._source.rollback()
-            raise
+            if len(batch) == 1:
+                self._fail(batch, error)
+                return
         except BaseException:
             # An interrupt can arrive after the commit; then there is nothing left to roll back, and the batch is done.
             if not self._source.rollback() and len(results) == len(batch):
                 self._settle(batch, results)
             raise
+        for request in batch:
+            if not request.done:
+                self._transact([request])
 
     @staticmethod
     def _settle(batch: list[_Request], results: list[Any]) -> None:
         for request, result in zip(batch, results, strict=True):
             request.result = result
-            request.done = True
+            _wake(request)
 
     @staticmethod
     def _fail(batch: list[_Request], error: Exception) -> None:
         for request in batch:
             request.error = error
-            request.done = True
+            _wake(request)
+
+
+def _wake(request: _Request) -> None:
+    if request.done:
+        return
+    request.done = True
+    if request.turn is not None and not request.leads:
+        request.turn.release()
