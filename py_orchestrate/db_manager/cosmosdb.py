@@ -6,6 +6,7 @@ the only module that imports ``azure``, and it does so when a manager is made.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,8 @@ from ..models import ActivityExecution, WorkflowInstance, WorkflowStatus
 from .base import BaseDatabaseManager
 
 __all__ = ["CosmosDatabaseManager"]
+
+_JSON_TEXT = "json-text"
 
 
 class CosmosDatabaseManager(BaseDatabaseManager):
@@ -82,8 +85,7 @@ class CosmosDatabaseManager(BaseDatabaseManager):
                 "id": workflow.id,
                 "name": workflow.name,
                 "status": workflow.status.value,
-                "input_data": workflow.input_data,
-                "output_data": workflow.output_data,
+                **_payloads(workflow),
                 "current_activity": workflow.current_activity,
                 "error_message": workflow.error_message,
                 "created_at": workflow.created_at.isoformat(timespec="microseconds"),
@@ -123,8 +125,7 @@ class CosmosDatabaseManager(BaseDatabaseManager):
                 "id": execution.id,
                 "workflow_id": execution.workflow_id,
                 "activity_name": execution.activity_name,
-                "input_data": execution.input_data,
-                "output_data": execution.output_data,
+                **_payloads(execution),
                 "status": execution.status,
                 "error_message": execution.error_message,
                 "created_at": execution.created_at.isoformat(timespec="microseconds"),
@@ -168,13 +169,28 @@ class CosmosDatabaseManager(BaseDatabaseManager):
         return StorageError(f"cannot {verb} the Cosmos DB database {self.database_id!r}: {error.message}")
 
 
+def _payloads(holder: WorkflowInstance | ActivityExecution) -> dict[str, str]:
+    """Return the payloads as JSON text: Cosmos DB keeps a number of its own as a double, which rounds large integers."""
+    return {
+        "input_data": json.dumps(holder.input_data),
+        "output_data": json.dumps(holder.output_data),
+        "payload_format": _JSON_TEXT,
+    }
+
+
+def _payload(document: dict[str, Any], field: str) -> Any:
+    """Return a payload; 1.0.2 stored them as Cosmos DB's own values."""
+    value: Any = document.get(field)
+    return json.loads(value) if document.get("payload_format") == _JSON_TEXT else value
+
+
 def _workflow(document: dict[str, Any]) -> WorkflowInstance:
     return WorkflowInstance(
         id=document["id"],
         name=document["name"],
         status=WorkflowStatus(document["status"]),
-        input_data=document["input_data"],
-        output_data=document.get("output_data"),
+        input_data=_payload(document, "input_data"),
+        output_data=_payload(document, "output_data"),
         current_activity=document.get("current_activity"),
         error_message=document.get("error_message"),
         created_at=datetime.fromisoformat(document["created_at"]),
@@ -188,8 +204,8 @@ def _execution(document: dict[str, Any]) -> ActivityExecution:
         id=document["id"],
         workflow_id=document["workflow_id"],
         activity_name=document["activity_name"],
-        input_data=document["input_data"],
-        output_data=document.get("output_data"),
+        input_data=_payload(document, "input_data"),
+        output_data=_payload(document, "output_data"),
         status=document["status"],
         error_message=document.get("error_message"),
         created_at=datetime.fromisoformat(document["created_at"]),
