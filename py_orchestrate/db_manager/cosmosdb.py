@@ -170,7 +170,7 @@ class CosmosDatabaseManager(BaseDatabaseManager):
 
 
 def _payloads(holder: WorkflowInstance | ActivityExecution) -> dict[str, str]:
-    """Return the payloads as JSON text: Cosmos DB keeps a number of its own as a double, which rounds large integers."""
+    """Return the payloads as JSON text, because Cosmos DB keeps numbers as doubles, which rounds large integers."""
     return {
         "input_data": json.dumps(holder.input_data),
         "output_data": json.dumps(holder.output_data),

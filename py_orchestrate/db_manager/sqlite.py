@@ -157,7 +157,13 @@ class SQLiteDatabaseManager(BaseDatabaseManager):
     def register_owner(self, owner: str) -> None:
         """See the base class. The owner's lock file is locked before its row can be seen."""
         if self._locks is not None:
-            self._locks.hold(owner)
+            try:
+                self._locks.hold(owner)
+            except OSError as error:
+                raise StorageError(
+                    f"cannot make the lock file of this orchestrator beside the database {self.db_path!r}: {error}; "
+                    "the folder must be writable"
+                ) from error
         now = _to_text(datetime.now(UTC))
         self._write(lambda connection: connection.execute("INSERT INTO orchestrators VALUES (?, ?)", (owner, now)))
 

@@ -473,3 +473,11 @@ def test_what_was_acknowledged_survives_a_kill(manager: SQLiteDatabaseManager, p
     finished = manager.read_workflow("run")
     assert finished is not None
     assert (finished.status, finished.updated_at) == (WorkflowStatus.DONE, at(9))
+
+
+def test_a_lock_file_that_cannot_be_made_is_a_clear_error(path: Path) -> None:
+    manager = SQLiteDatabaseManager(path)
+    Path(f"{path}-owners").write_text("in the way", encoding="utf-8")
+    with pytest.raises(StorageError, match=r"lock file .* beside the database .*must be writable"):
+        manager.register_owner("owner")
+    manager.close()
