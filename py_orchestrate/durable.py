@@ -134,6 +134,5 @@ class _DurableLogger(logging.LoggerAdapter[logging.Logger]):
 
 logger = _DurableLogger(logging.getLogger("py_orchestrate.durable"))
 """A logger for workflows and activities: silent while a workflow is replaying, and its records carry ``workflow_id``
-and ``workflow_step``. A line just before the point of a crash may be logged again, or, where the crash came right
-after the
-step before it was stored, be missing."""
+and ``workflow_step``. A line just before the point of a crash may be logged again, or, where the crash came right after
+the step before it was stored, be missing."""

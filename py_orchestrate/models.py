@@ -148,6 +148,17 @@ class WorkflowEnd:
     finished_at: datetime
 
 
+class StepOutcome(NamedTuple):
+    """What a replay needs of one recorded call; fields as in ``StepRecord``."""
+
+    sequence: int
+    kind: str
+    name: str
+    status: str
+    output: str | None
+    error: str | None
+
+
 class StepRecord(NamedTuple):
     """One recorded call of a workflow, whole.
 
@@ -175,16 +186,10 @@ class StepRecord(NamedTuple):
     started_at: datetime
     completed_at: datetime | None
 
-
-class StepOutcome(NamedTuple):
-    """What a replay needs of one recorded call; fields as in ``StepRecord``."""
-
-    sequence: int
-    kind: str
-    name: str
-    status: str
-    output: str | None
-    error: str | None
+    @property
+    def outcome(self) -> StepOutcome:
+        """What a replay needs of it."""
+        return StepOutcome(self.sequence, self.kind, self.name, self.status, self.output, self.error)
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -308,7 +307,6 @@ class Orchestrator:
         text, _ = self._serializer.encode(arguments, what=f"argument of workflow {name!r}", types=definition.types)
         scope = current_scope()
         effect_id = new_workflow_id() if scope is None else scope.next_effect_id()  # a step also with an id of its own
-        self._engine.check_accepting()
         workflow_id = effect_id if workflow_id is None else workflow_id
         now = self._clock.now()
         record = WorkflowRecord(
@@ -319,7 +317,7 @@ class Orchestrator:
             created_at=now,
             updated_at=now,
         )
-        existing = self._engine.create(record, lambda free, owner: replace(free, owner=owner, epoch=1))
+        existing = self._engine.create(record)
         if existing is not None and (existing.name != name or existing.input != text):
             raise WorkflowConflictError(
                 f"workflow id {workflow_id!r} belongs to a run of {existing.name!r} "

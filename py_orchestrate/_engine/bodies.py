@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from .._clock import Clock
 from .._context import Scope, Unwind, reset_scope, set_scope
-from .._failures import decode_failure, encode_failure
+from .._failures import Failure, decode_failure, encode_failure
 from .._registry import Definition, WorkflowRegistry
 from ..errors import SerializationError
 from ..models import ActivityStatus, StepRecord
@@ -57,6 +57,29 @@ class PreparedBody(NamedTuple):
     arguments: dict[str, Any]
     error: BaseException | None
 
+    def record(
+        self,
+        status: str,
+        started_at: datetime,
+        completed_at: datetime | None,
+        output: str | None = None,
+        failure: Failure | None = None,
+    ) -> StepRecord:
+        """Return the record of this body with what it has come to."""
+        document, message = (None, None) if failure is None else failure
+        return StepRecord(
+            self.sequence,
+            "activity",
+            self.name,
+            status,
+            self.input,
+            output,
+            document,
+            message,
+            started_at,
+            completed_at,
+        )
+
 
 class BodyRunner:
     """Prepares and runs bodies with the engine's registry, serializer, clock and event loop."""
@@ -98,19 +121,7 @@ class BodyRunner:
             raise
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like fail the activity, not the process
             return self._failed(prepared, started_at, error)
-        record = StepRecord(
-            prepared.sequence,
-            "activity",
-            prepared.name,
-            _COMPLETED,
-            prepared.input,
-            text,
-            None,
-            None,
-            started_at,
-            self._clock.now(),
-        )
-        return Outcome(record, value, None)
+        return Outcome(prepared.record(_COMPLETED, started_at, self._clock.now(), output=text), value, None)
 
     def _call(self, definition: Definition, arguments: dict[str, Any], scope: Scope) -> Any:
         token = set_scope(scope)
@@ -130,18 +141,7 @@ class BodyRunner:
 
     def _failed(self, prepared: PreparedBody, started_at: datetime, error: BaseException) -> Outcome:
         failure = encode_failure(error, self._serializer)
-        record = StepRecord(
-            prepared.sequence,
-            "activity",
-            prepared.name,
-            _FAILED,
-            prepared.input,
-            None,
-            failure.document,
-            failure.message,
-            started_at,
-            self._clock.now(),
-        )
+        record = prepared.record(_FAILED, started_at, self._clock.now(), failure=failure)
         return Outcome(record, None, decode_failure(failure.document, failure.message, self._serializer))
 
 

@@ -16,6 +16,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from typing import Any
 
 from .._clock import Clock
@@ -64,12 +65,16 @@ class Engine:
         self._told_of_single_process = False
         self._told_of_start = False
         self._state = "new"
+        self._renew_lock()
         self._reset()
         watch_forks(self)
 
-    def _reset(self) -> None:
+    def _renew_lock(self) -> None:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
+
+    def _reset(self) -> None:
+        """Forget every run, and all threads with what belongs to them."""
         self._leaving = threading.Event()
         self._busy = 0
         self._capacity = self._max_workers
@@ -88,6 +93,7 @@ class Engine:
             run.is_active = False  # the child of a workflow's thread has its context, but must not record
         if self._state in ("running", "stopping"):
             self._state = "forked"
+        self._renew_lock()
         self._reset()
 
     # --- start and stop ---------------------------------------------------------------------------------------------
@@ -107,7 +113,7 @@ class Engine:
                     f"the orchestrator is still stopping: {self._describe_runs()}; call start() when stop() has "
                     "returned True"
                 )
-            self._reset_threads()
+            self._reset()
             owner = uuid.uuid4().hex
             self.database.register_owner(owner)
             self.owner = owner
@@ -116,11 +122,6 @@ class Engine:
             self._state = "running"
             self._recovery.start()
         leave_at_exit(self)
-
-    def _reset_threads(self) -> None:
-        lock, changed = self._lock, self._changed
-        self._reset()
-        self._lock, self._changed = lock, changed
 
     def stop(self, timeout: float | None) -> bool:
         """Stop claiming and wait for what runs; return whether all of it has ended."""
@@ -191,17 +192,16 @@ class Engine:
 
     # --- handing out work -------------------------------------------------------------------------------------------
 
-    def create(self, record: WorkflowRecord, claimed: Callable[[WorkflowRecord, str], WorkflowRecord]) -> Any:
-        """Store a new run and, where a worker is free, run it; return what ``create_workflow`` returns.
+    def create(self, record: WorkflowRecord) -> WorkflowRecord | None:
+        """Store a new run, which nobody has claimed, and run it where a worker is free.
 
-        Args:
-            record: The run, free.
-            claimed: Gives the record as claimed by an owner.
+        Returns:
+            What ``create_workflow`` returns: ``None``, or the run that has the id already.
 
         Raises:
             OrchestratorStateError: The orchestrator was stopped, or was started before a fork.
         """
-        self.check_accepting()
+        self._check_accepting()
         if not self._reserve_one():
             existing = self.database.create_workflow(record)
             self._something_waits = True
@@ -210,7 +210,7 @@ class Engine:
             return existing
         handed_over = False
         try:
-            own = claimed(record, self.owner)
+            own = replace(record, owner=self.owner, epoch=1)
             existing = self.database.create_workflow(own)
             if existing is None:
                 handed_over = True
@@ -220,12 +220,8 @@ class Engine:
             if not handed_over:
                 self.free(1)
 
-    def check_accepting(self) -> None:
-        """Raise unless new runs may be stored.
-
-        Raises:
-            OrchestratorStateError: The orchestrator was stopped, or was started before a fork.
-        """
+    def _check_accepting(self) -> None:
+        """Raise unless new runs may be stored."""
         if self._state == "forked":
             raise OrchestratorStateError(
                 "the orchestrator was started before this process was forked; call start() in the child"

@@ -37,6 +37,7 @@ from .replay import History, Mismatch
 _logger = logging.getLogger(__name__)
 
 _COMPLETED = ActivityStatus.COMPLETED.value
+_RUNNING = ActivityStatus.RUNNING.value
 
 
 class RunHost(Protocol):
@@ -304,18 +305,7 @@ class WorkflowRun:
     def _run_body(self, prepared: PreparedBody) -> Outcome:
         self.current_activity = prepared.name
         # Only the background loop looks at this, should the body run for long.
-        self._started[prepared.sequence] = StepRecord(
-            prepared.sequence,
-            "activity",
-            prepared.name,
-            ActivityStatus.RUNNING.value,
-            prepared.input,
-            None,
-            None,
-            None,
-            self._host.clock.now(),
-            None,
-        )
+        self._started[prepared.sequence] = prepared.record(_RUNNING, self._host.clock.now(), None)
         return self._host.bodies.run(prepared, ActivityScope(self, prepared))
 
     def _run_submitted(self, prepared: PreparedBody, future: Future[Any]) -> None:

@@ -36,7 +36,7 @@ def aware(moment: datetime) -> datetime:
 
 
 def to_text(data: Any) -> str:
-    """Return JSON data as the text that the serializer would have written."""
+    """Return JSON data as the text that the serializer would have written, but for NaN, which 1.0.2 stored bare."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return text if text.isascii() or _encodes(text) else json.dumps(data, separators=(",", ":"))
 

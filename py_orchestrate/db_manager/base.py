@@ -200,9 +200,7 @@ class BaseDatabaseManager(ABC):
             steps = self.get_steps(workflow_id)
             if workflow_id in state.owners:
                 state.completed[workflow_id] = _completed(steps)
-        return [
-            StepOutcome(step.sequence, step.kind, step.name, step.status, step.output, step.error) for step in steps
-        ]
+        return [step.outcome for step in steps]
 
     def record_steps(
         self, workflow_id: str, epoch: int, steps: Sequence[StepRecord], *, current_activity: str | None = None

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import ClassVar
 
 from .._forks import watch_forks
-from ..errors import ClaimLostError, StorageError, UnsupportedOperationError
+from ..errors import ClaimLostError, StorageError
 from ..models import (
     ActivityExecution,
     ActivityStatus,
@@ -27,7 +27,7 @@ from ..models import (
     WorkflowStatus,
 )
 from . import _documents as documents
-from .base import BaseDatabaseManager
+from ._records import RecordDatabaseManager, refuse_unfinished
 
 __all__ = ["MemoryDatabaseManager"]
 
@@ -72,7 +72,7 @@ class _Run:
         return place
 
 
-class MemoryDatabaseManager(BaseDatabaseManager):
+class MemoryDatabaseManager(RecordDatabaseManager):
     """Workflow persistence in this process's memory."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"leases"})
@@ -138,10 +138,7 @@ class MemoryDatabaseManager(BaseDatabaseManager):
 
     def load_outcomes(self, workflow_id: str) -> list[StepOutcome]:
         """See the base class."""
-        return [
-            StepOutcome(step.sequence, step.kind, step.name, step.status, step.output, step.error)
-            for step in self.get_steps(workflow_id)
-        ]
+        return [step.outcome for step in self.get_steps(workflow_id)]
 
     def record_steps(
         self, workflow_id: str, epoch: int, steps: Sequence[StepRecord], *, current_activity: str | None = None
@@ -210,10 +207,7 @@ class MemoryDatabaseManager(BaseDatabaseManager):
             run = self._runs.get(workflow_id)
             if run is None:
                 return False
-            if not run.record.status.is_final:
-                raise UnsupportedOperationError(
-                    f"workflow {workflow_id} is {run.record.status.value}: only a finished one can be deleted"
-                )
+            refuse_unfinished(run.record)
             del self._runs[workflow_id]
             return True
 
@@ -229,24 +223,6 @@ class MemoryDatabaseManager(BaseDatabaseManager):
             else:
                 known = run.record
                 self._update(run, replace(record, owner=known.owner, epoch=known.epoch, error=known.error))
-
-    def get_workflow(self, workflow_id: str) -> WorkflowInstance | None:
-        """See the base class."""
-        record = self.read_workflow(workflow_id)
-        return None if record is None else documents.instance_from_record(record)
-
-    def get_workflows_by_name(self, name: str) -> list[WorkflowInstance]:
-        """See the base class."""
-        return [documents.instance_from_record(record) for record in self.page_workflows(name=name)]
-
-    def list_workflows(self) -> list[WorkflowInstance]:
-        """See the base class."""
-        return [documents.instance_from_record(record) for record in self.page_workflows()]
-
-    def get_processing_workflows(self) -> list[WorkflowInstance]:
-        """See the base class."""
-        with self._lock:
-            return [documents.instance_from_record(run.record) for run in self._processing.values()]
 
     def save_activity_execution(self, execution: ActivityExecution) -> None:
         """See the base class."""

@@ -7,14 +7,13 @@ decides, it decides inside the transaction. Reads borrow a connection of their o
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import ClassVar, TypeVar
 
-from ..errors import ClaimLostError, StorageError, UnsupportedOperationError
+from ..errors import ClaimLostError, StorageError
 from ..models import (
     ActivityExecution,
     StepOutcome,
@@ -28,31 +27,31 @@ from . import _documents as documents
 from ._connections import JOURNAL_MODES, SYNCHRONOUS_LEVELS, Connections
 from ._group_commit import GroupCommit
 from ._owner_locks import OwnerLocks
-from .base import BaseDatabaseManager
+from ._records import RecordDatabaseManager, refuse_unfinished
+from ._sqlite_rows import (
+    STEP_COLUMNS,
+    WORKFLOW_COLUMNS,
+    readable_records,
+    record_from_row,
+    row_from_record,
+    row_from_step,
+    rows_from_end,
+    step_from_row,
+    time_text,
+)
 
 __all__ = ["DatabaseManager", "SQLiteDatabaseManager"]
 
 T = TypeVar("T")
 
-_logger = logging.getLogger(__name__)
-
-_WORKFLOW_COLUMNS = (
-    "id, name, status, input_data, output_data, error_data, error_message, current_activity, owner, epoch, "
-    "created_at, updated_at"
-)
-_STEP_COLUMNS = (
-    "sequence, kind, activity_name, status, input_data, output_data, error_data, error_message, "
-    "created_at, completed_at"
-)
-
 # An owner that is not registered holds nothing: nobody would notice its death.
 _INSERT_WORKFLOW = f"""
-INSERT INTO workflows ({_WORKFLOW_COLUMNS})
+INSERT INTO workflows ({WORKFLOW_COLUMNS})
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT id FROM orchestrators WHERE id = ?), ?, ?, ?)
 """
 
 _REPLACE_STEP = f"""
-INSERT INTO activity_executions (workflow_id, id, {_STEP_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO activity_executions (workflow_id, id, {STEP_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (workflow_id, sequence) DO UPDATE SET
     id = excluded.id, kind = excluded.kind, activity_name = excluded.activity_name, status = excluded.status,
     input_data = excluded.input_data, output_data = excluded.output_data, error_data = excluded.error_data,
@@ -86,11 +85,11 @@ SELECT position FROM workflows WHERE status = 'processing' AND owner IS NULL AND
 """
 
 _CLAIM = f"""
-UPDATE workflows SET owner = ?, epoch = epoch + 1 WHERE position = ? RETURNING {_WORKFLOW_COLUMNS}
+UPDATE workflows SET owner = ?, epoch = epoch + 1 WHERE position = ? RETURNING {WORKFLOW_COLUMNS}
 """
 
 
-class SQLiteDatabaseManager(BaseDatabaseManager):
+class SQLiteDatabaseManager(RecordDatabaseManager):
     """Workflow persistence in one SQLite file.
 
     Args:
@@ -164,7 +163,7 @@ class SQLiteDatabaseManager(BaseDatabaseManager):
                     f"cannot make the lock file of this orchestrator beside the database {self.db_path!r}: {error}; "
                     "the folder must be writable"
                 ) from error
-        now = _to_text(datetime.now(UTC))
+        now = time_text(datetime.now(UTC))
         self._write(lambda connection: connection.execute("INSERT INTO orchestrators VALUES (?, ?)", (owner, now)))
 
     def release_owner(self, owner: str) -> None:
@@ -186,7 +185,7 @@ class SQLiteDatabaseManager(BaseDatabaseManager):
 
     def create_workflow(self, record: WorkflowRecord) -> WorkflowRecord | None:
         """See the base class."""
-        row = _row_from_record(record)
+        row = row_from_record(record)
 
         def create(connection: sqlite3.Connection) -> WorkflowRecord | None:
             existing = _select_workflow(connection, record.id)
@@ -229,8 +228,8 @@ class SQLiteDatabaseManager(BaseDatabaseManager):
         self, workflow_id: str, epoch: int, steps: Sequence[StepRecord], *, current_activity: str | None = None
     ) -> None:
         """See the base class."""
-        rows = [_row_from_step(workflow_id, step) for step in steps]
-        now = None if current_activity is None else _to_text(datetime.now(UTC))
+        rows = [row_from_step(workflow_id, step) for step in steps]
+        now = None if current_activity is None else time_text(datetime.now(UTC))
 
         def record(connection: sqlite3.Connection) -> bool:
             if connection.execute(_IS_CLAIMED, (workflow_id, epoch)).fetchone() is None:
@@ -249,7 +248,7 @@ class SQLiteDatabaseManager(BaseDatabaseManager):
 
     def finish_workflow(self, workflow_id: str, epoch: int, end: WorkflowEnd) -> None:
         """See the base class."""
-        row, step_rows = _rows_from_end(workflow_id, epoch, end)
+        row, step_rows = rows_from_end(workflow_id, epoch, end)
         if not self._write(lambda connection: _finish(connection, row, step_rows)):
             raise ClaimLostError(workflow_id, epoch)
 
@@ -257,7 +256,7 @@ class SQLiteDatabaseManager(BaseDatabaseManager):
         self, workflow_id: str, epoch: int, end: WorkflowEnd, *, owner: str, names: Iterable[str]
     ) -> list[WorkflowRecord]:
         """See the base class. One commit."""
-        row, step_rows = _rows_from_end(workflow_id, epoch, end)
+        row, step_rows = rows_from_end(workflow_id, epoch, end)
         wanted = frozenset(names)
 
         def finish(connection: sqlite3.Connection) -> list[WorkflowRecord] | None:
@@ -276,9 +275,9 @@ class SQLiteDatabaseManager(BaseDatabaseManager):
 
     def get_steps(self, workflow_id: str) -> list[StepRecord]:
         """See the base class."""
-        query = f"SELECT {_STEP_COLUMNS} FROM activity_executions WHERE workflow_id = ? ORDER BY sequence"
+        query = f"SELECT {STEP_COLUMNS} FROM activity_executions WHERE workflow_id = ? ORDER BY sequence"
         rows = self._read(lambda connection: connection.execute(query, (workflow_id,)).fetchall())
-        return [_step_from_row(row) for row in rows]
+        return [step_from_row(row) for row in rows]
 
     def page_workflows(
         self,
@@ -308,20 +307,18 @@ class SQLiteDatabaseManager(BaseDatabaseManager):
                 where.append("position < ?")
                 bound.append(found[0])
             clause = f"WHERE {' AND '.join(where)}" if where else ""
-            query = f"SELECT {_WORKFLOW_COLUMNS} FROM workflows {clause} ORDER BY position DESC LIMIT ?"
+            query = f"SELECT {WORKFLOW_COLUMNS} FROM workflows {clause} ORDER BY position DESC LIMIT ?"
             return connection.execute(query, (*bound, -1 if limit is None else limit)).fetchall()
 
-        return list(_readable(self._read(page)))
+        return list(readable_records(self._read(page)))
 
     def delete_workflow(self, workflow_id: str) -> bool:
         """See the base class."""
 
         def delete(connection: sqlite3.Connection) -> bool:
             record = _select_workflow(connection, workflow_id)
-            if record is not None and not record.status.is_final:
-                raise UnsupportedOperationError(
-                    f"workflow {workflow_id} is {record.status.value}: only a finished one can be deleted"
-                )
+            if record is not None:
+                refuse_unfinished(record)
             return connection.execute("DELETE FROM workflows WHERE id = ?", (workflow_id,)).rowcount > 0
 
         return self._write(delete)
@@ -343,32 +340,14 @@ class SQLiteDatabaseManager(BaseDatabaseManager):
             "output_data": record.output,
             "error_message": record.error_message,
             "current_activity": record.current_activity,
-            "created_at": _to_text(record.created_at),
-            "updated_at": _to_text(record.updated_at),
+            "created_at": time_text(record.created_at),
+            "updated_at": time_text(record.updated_at),
         }
         sql = (
             f"INSERT INTO workflows (id, {', '.join(row)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
             f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{column} = excluded.{column}' for column in row)}"
         )
         self._write(lambda connection: connection.execute(sql, (record.id, *row.values())))
-
-    def get_workflow(self, workflow_id: str) -> WorkflowInstance | None:
-        """See the base class."""
-        record = self.read_workflow(workflow_id)
-        return None if record is None else documents.instance_from_record(record)
-
-    def get_workflows_by_name(self, name: str) -> list[WorkflowInstance]:
-        """See the base class."""
-        return [documents.instance_from_record(record) for record in self.page_workflows(name=name)]
-
-    def list_workflows(self) -> list[WorkflowInstance]:
-        """See the base class."""
-        return [documents.instance_from_record(record) for record in self.page_workflows()]
-
-    def get_processing_workflows(self) -> list[WorkflowInstance]:
-        """See the base class."""
-        records = self.page_workflows(status=WorkflowStatus.PROCESSING)
-        return [documents.instance_from_record(record) for record in reversed(records)]
 
     def save_activity_execution(self, execution: ActivityExecution) -> None:
         """See the base class."""
@@ -377,7 +356,7 @@ class SQLiteDatabaseManager(BaseDatabaseManager):
             (step,) = documents.steps_from_executions(execution.workflow_id, [execution])
             if step.sequence < 0:  # an id of the caller's own
                 step = step._replace(sequence=_place_of_own_id(connection, execution, step))
-            row = list(_row_from_step(execution.workflow_id, step))
+            row = list(row_from_step(execution.workflow_id, step))
             row[1] = execution.id
             connection.execute(_REPLACE_STEP, row)
 
@@ -386,12 +365,12 @@ class SQLiteDatabaseManager(BaseDatabaseManager):
     def get_activity_executions(self, workflow_id: str) -> list[ActivityExecution]:
         """See the base class."""
         query = (
-            f"SELECT id, {_STEP_COLUMNS} FROM activity_executions WHERE workflow_id = ? ORDER BY created_at, sequence"
+            f"SELECT id, {STEP_COLUMNS} FROM activity_executions WHERE workflow_id = ? ORDER BY created_at, sequence"
         )
         rows = self._read(lambda connection: connection.execute(query, (workflow_id,)).fetchall())
         executions = []
         for execution_id, *row in rows:
-            execution = documents.execution_from_step(workflow_id, _step_from_row(row))
+            execution = documents.execution_from_step(workflow_id, step_from_row(row))
             execution.id = execution_id
             executions.append(execution)
         return executions
@@ -405,9 +384,9 @@ DatabaseManager = SQLiteDatabaseManager
 
 
 def _select_workflow(connection: sqlite3.Connection, workflow_id: str) -> WorkflowRecord | None:
-    query = f"SELECT {_WORKFLOW_COLUMNS} FROM workflows WHERE id = ?"
+    query = f"SELECT {WORKFLOW_COLUMNS} FROM workflows WHERE id = ?"
     row = connection.execute(query, (workflow_id,)).fetchone()
-    return None if row is None else _record_from_row(row)
+    return None if row is None else record_from_row(row)
 
 
 def _pending_names(connection: sqlite3.Connection) -> set[str]:
@@ -421,7 +400,7 @@ def _claim(connection: sqlite3.Connection, owner: str, names: frozenset[str], li
     for name in names & _pending_names(connection):
         positions.extend(position for (position,) in connection.execute(_OLDEST_OF_NAME, (name, limit)))
     oldest = sorted(positions)[:limit]
-    return list(_readable([connection.execute(_CLAIM, (owner, position)).fetchone() for position in oldest]))
+    return list(readable_records([connection.execute(_CLAIM, (owner, position)).fetchone() for position in oldest]))
 
 
 def _finish(connection: sqlite3.Connection, row: tuple[object, ...], step_rows: list[tuple[object, ...]]) -> bool:
@@ -442,7 +421,7 @@ def _place_of_own_id(connection: sqlite3.Connection, execution: ActivityExecutio
     for sequence, execution_id, _ in others:
         if execution_id == execution.id:
             return int(sequence)
-    started_at = _to_text(step.started_at)
+    started_at = time_text(step.started_at)
     newer = [sequence for sequence, _, created_at in others if created_at > started_at]
     place = min(newer, default=0) - 1
     connection.executemany(  # from the lowest up, so that no two have one ordinal at any time
@@ -457,96 +436,6 @@ def _forget_owner(connection: sqlite3.Connection, owner: str) -> None:
     connection.execute("DELETE FROM orchestrators WHERE id = ?", (owner,))
 
 
-# --- rows and records -------------------------------------------------------------------------------------------------
-
-
 def _check_option(option: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise ValueError(f"{option} is one of {', '.join(allowed)}, not {value!r}")
-
-
-def _to_text(moment: datetime) -> str:
-    """Return UTC time in a fixed width, so that the order of texts is the order of times."""
-    return moment.isoformat(timespec="microseconds")
-
-
-def _row_from_record(record: WorkflowRecord) -> tuple[object, ...]:
-    return (
-        record.id,
-        record.name,
-        record.status.value,
-        record.input,
-        record.output,
-        record.error,
-        record.error_message,
-        record.current_activity,
-        record.owner,
-        record.epoch,
-        _to_text(record.created_at),
-        _to_text(record.updated_at),
-    )
-
-
-def _readable(rows: Iterable[Sequence[object]]) -> Iterator[WorkflowRecord]:
-    """Yield the records of rows, except of those that somebody damaged, which must not hold up the others."""
-    for row in rows:
-        try:
-            yield _record_from_row(row)
-        except StorageError as error:
-            _logger.warning("%s; it is passed over", error)
-
-
-def _record_from_row(row: Sequence[object]) -> WorkflowRecord:
-    try:
-        return _record(row)
-    except (TypeError, ValueError) as error:
-        raise StorageError(f"workflow {row[0]} cannot be read: {error}") from error
-
-
-def _record(row: Sequence[object]) -> WorkflowRecord:
-    return WorkflowRecord(
-        id=row[0],  # type: ignore[arg-type]
-        name=row[1],  # type: ignore[arg-type]
-        status=WorkflowStatus(row[2]),
-        input=row[3],  # type: ignore[arg-type]
-        output=row[4],  # type: ignore[arg-type]
-        error=row[5],  # type: ignore[arg-type]
-        error_message=row[6],  # type: ignore[arg-type]
-        current_activity=row[7],  # type: ignore[arg-type]
-        owner=row[8],  # type: ignore[arg-type]
-        epoch=row[9],  # type: ignore[arg-type]
-        created_at=datetime.fromisoformat(row[10]),  # type: ignore[arg-type]
-        updated_at=datetime.fromisoformat(row[11]),  # type: ignore[arg-type]
-    )
-
-
-def _row_from_step(workflow_id: str, step: StepRecord) -> tuple[object, ...]:
-    return (
-        workflow_id,
-        documents.step_id(workflow_id, step.sequence),
-        *step[:8],
-        _to_text(step.started_at),
-        None if step.completed_at is None else _to_text(step.completed_at),
-    )
-
-
-def _rows_from_end(
-    workflow_id: str, epoch: int, end: WorkflowEnd
-) -> tuple[tuple[object, ...], list[tuple[object, ...]]]:
-    row = (
-        end.status.value,
-        end.output,
-        end.error,
-        end.error_message,
-        end.current_activity,
-        _to_text(end.finished_at),
-        workflow_id,
-        epoch,
-    )
-    return row, [_row_from_step(workflow_id, step) for step in end.steps]
-
-
-def _step_from_row(row: Sequence[object]) -> StepRecord:
-    *fields, started_at, completed_at = row
-    completed = None if completed_at is None else datetime.fromisoformat(completed_at)  # type: ignore[arg-type]
-    return StepRecord._make((*fields, datetime.fromisoformat(started_at), completed))  # type: ignore[arg-type]

@@ -1,0 +1,42 @@
+"""What backends share that keep the engine's records as they are: 1.0.2's reading methods, made of the engine's."""
+
+from __future__ import annotations
+
+from ..errors import UnsupportedOperationError
+from ..models import WorkflowInstance, WorkflowRecord, WorkflowStatus
+from . import _documents as documents
+from .base import BaseDatabaseManager
+
+
+class RecordDatabaseManager(BaseDatabaseManager):
+    """A manager that implements the intent-level methods itself, and 1.0.2's reading methods through them."""
+
+    def get_workflow(self, workflow_id: str) -> WorkflowInstance | None:
+        """See the base class."""
+        record = self.read_workflow(workflow_id)
+        return None if record is None else documents.instance_from_record(record)
+
+    def get_workflows_by_name(self, name: str) -> list[WorkflowInstance]:
+        """See the base class."""
+        return [documents.instance_from_record(record) for record in self.page_workflows(name=name)]
+
+    def list_workflows(self) -> list[WorkflowInstance]:
+        """See the base class."""
+        return [documents.instance_from_record(record) for record in self.page_workflows()]
+
+    def get_processing_workflows(self) -> list[WorkflowInstance]:
+        """See the base class."""
+        records = self.page_workflows(status=WorkflowStatus.PROCESSING)
+        return [documents.instance_from_record(record) for record in reversed(records)]
+
+
+def refuse_unfinished(record: WorkflowRecord) -> None:
+    """Raise unless the run may be deleted.
+
+    Raises:
+        UnsupportedOperationError: It is not finished.
+    """
+    if not record.status.is_final:
+        raise UnsupportedOperationError(
+            f"workflow {record.id} is {record.status.value}: only a finished one can be deleted"
+        )
