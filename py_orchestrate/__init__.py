@@ -2,10 +2,12 @@
 
 General layout, from the top down; each layer imports only what is below it:
 
-* ``orchestrator``: what a program starts, stops and asks.
-* ``_engine/``: runs workflows: ``engine`` hands out work, ``runner`` makes one attempt, ``replay`` decides, ``bodies``
-  runs an activity, ``recovery`` is the background loop, ``workers`` and ``exits`` are its threads' life.
-* ``durable``, ``decorators``: what workflow code uses.
+* ``orchestrator``: what a program starts, stops and asks; ``_control``: what it does to a run; ``_views``: what it sees.
+* ``_engine/``: runs workflows. ``engine`` hands out work and ``recovery`` is its background loop; ``runner`` makes one
+  attempt, whose calls go to ``activities`` and ``waits``, unless ``interrupts`` stops them, and into the ``journal``;
+  ``replay`` decides, ``bodies`` runs an activity; ``workers``, ``time_limits`` and ``exits`` are the threads' life.
+* ``durable``, ``_sagas``, ``decorators``: what workflow code uses.
+* ``retry``, ``_options``: how an activity is run.
 * ``db_manager/``: the storage interface and its backends.
 * ``serialization``, ``_failures``: values and exceptions as text.
 * ``models``, ``errors``: plain data, and every exception.
@@ -23,8 +25,10 @@ from .db_manager import (
     SQLiteDatabaseManager,
 )
 from .decorators import activity, workflow
+from .errors import WorkflowCancelled
 from .models import WorkflowStatus
 from .orchestrator import Orchestrator, WorkflowHandle
+from .retry import RetryPolicy
 
 if TYPE_CHECKING:
     from .db_manager import CosmosDatabaseManager
@@ -35,7 +39,9 @@ __all__ = [
     "DatabaseManager",
     "MemoryDatabaseManager",
     "Orchestrator",
+    "RetryPolicy",
     "SQLiteDatabaseManager",
+    "WorkflowCancelled",
     "WorkflowHandle",
     "WorkflowStatus",
     "activity",

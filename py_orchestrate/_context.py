@@ -14,8 +14,10 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import Any, NoReturn, Protocol
+from datetime import datetime
+from typing import Any, NoReturn, Protocol, cast
 
 from .errors import DurableCallError
 
@@ -31,11 +33,15 @@ class Unwind(BaseException):
 class Scope(Protocol):
     """What stands around the code that runs: a workflow, or an activity's body."""
 
-    def call_activity(self, name: str, function: Callable[..., Any] | None, /, args: Any, kwargs: Any) -> Any:
+    def call_activity(
+        self, name: str, function: Callable[..., Any] | None, /, args: Any, kwargs: Any, options: Any = None
+    ) -> Any:
         """Make a call of an activity and return its result."""
         ...
 
-    def submit_activity(self, name: str, function: Callable[..., Any] | None, /, args: Any, kwargs: Any) -> Any:
+    def submit_activity(
+        self, name: str, function: Callable[..., Any] | None, /, args: Any, kwargs: Any, options: Any = None
+    ) -> Any:
         """Begin a call of an activity and return its future."""
         ...
 
@@ -63,6 +69,36 @@ class Scope(Protocol):
     @property
     def is_workflow(self) -> bool:
         """Whether this is a workflow's own code, whose calls are recorded."""
+        ...
+
+
+class WorkflowScope(Scope, Protocol):
+    """What stands around a workflow's own code."""
+
+    def submit_workflow(
+        self, name: str, function: Callable[..., Any] | None, /, args: Any, kwargs: Any, options: Any
+    ) -> Any:
+        """Start a child workflow and return its future."""
+        ...
+
+    def sleep_until(self, moment: Callable[[datetime], datetime], /, arguments: str) -> None:
+        """Wait for a time, which is worked out from now when the call is made for the first time."""
+        ...
+
+    def wait_for_event(self, name: str, /, timeout: float | None, deadline_of: Callable[[datetime], datetime]) -> Any:
+        """Wait for an event and return its payload."""
+        ...
+
+    def shield(self) -> AbstractContextManager[None]:
+        """Keep the workflow's cancellation out, as long as the context lasts."""
+        ...
+
+
+class ActivityScope(Scope, Protocol):
+    """What stands around an activity's body."""
+
+    def heartbeat(self) -> None:
+        """Give a sign of life; raise if the activity is to end."""
         ...
 
 
@@ -100,6 +136,23 @@ def calling_scope() -> Scope | None:
     if scope is None and _started_in and threading.current_thread() in _started_in:
         raise foreign_thread_error()
     return scope
+
+
+def workflow_scope(what: str) -> WorkflowScope:
+    """Return the workflow's scope that the calling code stands in.
+
+    Args:
+        what: What is being called, for the error.
+
+    Raises:
+        DurableCallError: It stands in none.
+    """
+    scope = calling_scope()
+    if scope is None:
+        raise DurableCallError(f"{what} works inside a workflow only")
+    if not scope.is_workflow:
+        raise DurableCallError(f"{what} works in a workflow's own code, not in an activity, which is not replayed")
+    return cast("WorkflowScope", scope)
 
 
 def _starter() -> Scope | None:

@@ -57,13 +57,21 @@ class FailureSummary(NamedTuple):
     traceback_text: str
 
 
-def encode_failure(error: BaseException, serializer: Serializer) -> Failure:
-    """Return the exception in its stored form; never raises because of what the exception holds."""
+def encode_failure(error: BaseException, serializer: Serializer, *, step: dict[str, int] | None = None) -> Failure:
+    """Return the exception in its stored form; never raises because of what the exception holds.
+
+    Args:
+        error: The exception.
+        serializer: What encodes its arguments.
+        step: Of a workflow's failure: which step it came from.
+    """
     try:
         document = _document(error, serializer, _CAUSES)
     except Exception:  # noqa: BLE001 - a hostile class must not cost the failure
         document = _empty_document(error)
     document["traceback"] = _traceback_text(error)
+    if step is not None:
+        document["step"] = step
     return Failure(json.dumps(document), shown_message(error))
 
 
@@ -90,6 +98,12 @@ def summarize_failure(document: str | None, message: str | None) -> FailureSumma
         return FailureSummary("", message or "", "")
     data = json.loads(document)
     return FailureSummary(data["type"], data["message"], data["traceback"])
+
+
+def origin_of_failure(document: str | None) -> dict[str, int] | None:
+    """Return which step a workflow's failure came from: its ordinal, and that of the next call when it was seen."""
+    step: dict[str, int] | None = None if document is None else json.loads(document).get("step")
+    return step
 
 
 def shown_message(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The future of an activity that was submitted."""
+"""The future of an activity or a child workflow that was submitted."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from concurrent.futures import Future
 from typing import Any, Self
 
 from ._context import Unwind, current_scope
+from .errors import WorkflowCancelled
 
 
 class DurableFuture[T]:
-    """What ``activity.submit`` returns: a result that is or will be recorded.
+    """What ``submit`` returns: a result that is or will be recorded.
 
     It deliberately has no ``done()``: whether a call has ended yet differs between a first run and a replay, and a
     workflow that looked would not replay.
     """
 
-    def __init__(self, future: Future[T], settle: Callable[[Future[T]], T]) -> None:
-        """Wrap a future of the engine's; ``settle`` waits for it and is told of the interest in it."""
-        self._future = future
+    def __init__(self, settle: Callable[[], T]) -> None:
+        """Make a future of what waits for its result and returns it, as often as it is asked."""
         self._settle = settle
 
     @classmethod
@@ -29,17 +29,17 @@ class DurableFuture[T]:
             future.set_result(function(*args, **kwargs))
         except Exception as error:  # noqa: BLE001 - raised by result()
             future.set_exception(error)
-        return cls(future, Future.result)
+        return cls(future.result)
 
     def result(self) -> T:
-        """Wait for the activity and return its result.
+        """Wait for the call to end and return its result.
 
         Raises:
-            Exception: What the activity raised.
+            Exception: What the activity or the child workflow raised.
             DurableCallError: The calling thread was started by the workflow itself.
         """
         current_scope()  # refuses a thread that the workflow started
-        return self._settle(self._future)
+        return self._settle()
 
     @staticmethod
     def results(futures: Iterable[DurableFuture[Any]], *, return_exceptions: bool = False) -> list[Any]:
@@ -49,7 +49,7 @@ class DurableFuture[T]:
         for future in list(futures):
             try:
                 outcomes.append(future.result())
-            except Unwind:
+            except (Unwind, WorkflowCancelled):
                 raise
             except BaseException as error:  # noqa: BLE001 - raised below, or handed to the caller who asked for it
                 first_error = first_error or error

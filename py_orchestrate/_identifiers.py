@@ -74,7 +74,7 @@ def check_name(kind: str, name: object) -> str:
 
 
 def _a(kind: str) -> str:
-    return f"an {kind}" if kind == "activity" else f"a {kind}"
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def _is_unprintable(code: int) -> bool:

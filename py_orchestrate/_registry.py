@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ._options import NO_OPTIONS, ActivityOptions
 from .errors import ActivityNotFoundError, DuplicateNameError, WorkflowNotFoundError
 from .serialization import known_types
 
@@ -33,11 +34,13 @@ class Definition:
         name: The registered name.
         function: The function itself.
         is_async: Whether calling it gives a coroutine.
+        options: How an activity is run.
     """
 
-    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+    def __init__(self, name: str, function: Callable[..., Any], options: ActivityOptions = NO_OPTIONS) -> None:
         self.name = name
         self.function = function
+        self.options = options
         self.is_async = is_coroutine_function(function)
         self.signature = inspect.signature(function)
         parameters = self.signature.parameters.values()
@@ -124,6 +127,7 @@ class WorkflowRegistry:
         self.workflows: dict[str, Callable[..., Any]] = {}
         self.activities: dict[str, Callable[..., Any]] = {}
         self._definitions: dict[tuple[str, str], Definition] = {}
+        self._options: dict[str, tuple[Callable[..., Any], ActivityOptions]] = {}
         self._warned: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
@@ -135,13 +139,14 @@ class WorkflowRegistry:
         """
         self._register("workflow", self.workflows, name, func)
 
-    def register_activity(self, name: str, func: Callable[..., Any]) -> None:
-        """Register an activity function.
+    def register_activity(self, name: str, func: Callable[..., Any], options: ActivityOptions = NO_OPTIONS) -> None:
+        """Register an activity function, and how it is run.
 
         Raises:
             DuplicateNameError: Another file has registered the name.
         """
         self._register("activity", self.activities, name, func)
+        self._options[name] = (func, options)
 
     def get_workflow(self, name: str) -> Callable[..., Any]:
         """Return a workflow function by name.
@@ -184,7 +189,9 @@ class WorkflowRegistry:
     def _definition(self, kind: str, name: str, function: Callable[..., Any]) -> Definition:
         definition = self._definitions.get((kind, name))
         if definition is None or definition.function is not function:
-            definition = self._definitions[kind, name] = Definition(name, function)
+            known, options = self._options.get(name, (None, NO_OPTIONS)) if kind == "activity" else (None, NO_OPTIONS)
+            definition = Definition(name, function, options if known is function else NO_OPTIONS)
+            self._definitions[kind, name] = definition
         return definition
 
     def _register(

@@ -1,7 +1,7 @@
 """``@workflow`` and ``@activity``.
 
-A decorated function stays callable as it was. Called inside a running workflow, an activity is a step of that workflow;
-anywhere else it is a plain call. The decorated object is not a function but a small callable with the wrapped
+A decorated function stays callable as it was. Called inside a running workflow, an activity is a step of that workflow,
+and a workflow a child of it; anywhere else it is a plain call. The decorated object is not a function but a small callable with the wrapped
 function's name, documentation and signature, so that it can carry ``submit``, ``map`` and ``fn``; as it does not bind,
 it works unchanged as a static method.
 """
@@ -11,12 +11,15 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Protocol, cast, overload
+from datetime import timedelta
+from typing import Any, Protocol, Unpack, cast, overload
 
-from ._context import calling_scope
+from ._context import calling_scope, workflow_scope
 from ._futures import DurableFuture
 from ._identifiers import check_name
+from ._options import NO_OPTIONS, NO_RUN_OPTIONS, ActivityChanges, ActivityOptions, RunOptions
 from ._registry import WorkflowRegistry, is_coroutine_function
+from .retry import RetryPolicy
 
 __all__ = ["Activity", "Workflow", "activity", "get_registry", "workflow"]
 
@@ -33,12 +36,20 @@ class Activity[**P, R]:
         name: The registered name.
     """
 
-    def __init__(self, fn: Callable[P, Any], name: str) -> None:
+    def __init__(
+        self,
+        fn: Callable[P, Any],
+        name: str,
+        declared: ActivityOptions = NO_OPTIONS,
+        override: ActivityOptions | None = None,
+    ) -> None:
         functools.update_wrapper(self, fn)
         self.fn = fn
         self.name = name
         self._is_activity = True
         self._activity_name = name
+        self._declared = declared
+        self._override = override
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the activity: a recorded step inside a workflow, a plain call anywhere else.
@@ -48,6 +59,7 @@ class Activity[**P, R]:
 
         Raises:
             ActivityNotFoundError: The name is no longer registered and no result is stored.
+            ActivityTimeoutError: It took too long, in all its attempts.
             SerializationError: The arguments or the result cannot be stored.
             TypeError: The arguments do not fit.
             DurableCallError: The call is made in a thread that the workflow started by itself.
@@ -55,7 +67,21 @@ class Activity[**P, R]:
         scope = calling_scope()
         if scope is None:
             return cast("R", self.fn(*args, **kwargs))
-        return cast("R", scope.call_activity(self.name, self.fn, args, kwargs))
+        return cast("R", scope.call_activity(self.name, self.fn, args, kwargs, self._override))
+
+    def options(self, **changes: Unpack[ActivityChanges]) -> Activity[P, R]:
+        """Return this activity for calls with other options: ``charge.options(timeout=5)(order)``.
+
+        Args:
+            changes: As ``@activity`` takes them: ``retry``, ``timeout``, ``total_timeout``, ``heartbeat_timeout``.
+                What is not named stays as it was declared; ``None`` takes it away.
+
+        Raises:
+            TypeError: There is no such option, or it has a value of another type.
+            ValueError: A time is not positive.
+        """
+        base = self._declared if self._override is None else self._override
+        return Activity(self.fn, self.name, self._declared, base.replaced(**changes))
 
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> DurableFuture[R]:
         """Start the activity in another thread and return its future; its place in the history is fixed now.
@@ -68,7 +94,8 @@ class Activity[**P, R]:
         scope = calling_scope()
         if scope is None:
             return DurableFuture.of_call(self.fn, *args, **kwargs)
-        return cast("DurableFuture[R]", scope.submit_activity(self.name, self.fn, args, kwargs))
+        future = scope.submit_activity(self.name, self.fn, args, kwargs, self._override)
+        return cast("DurableFuture[R]", future)
 
     def map(self, *iterables: Iterable[Any]) -> list[R]:
         """Run the activity for each item (or each tuple of items, as ``map`` does), in parallel inside a workflow.
@@ -93,18 +120,81 @@ class Workflow[**P, R]:
     Attributes:
         fn: The wrapped function.
         name: The registered name.
+        run_options: What ``options`` has set.
     """
 
-    def __init__(self, fn: Callable[P, R], name: str) -> None:
+    def __init__(self, fn: Callable[P, R], name: str, run_options: RunOptions = NO_RUN_OPTIONS) -> None:
         functools.update_wrapper(self, fn)
         self.fn = fn
         self.name = name
+        self.run_options = run_options
         self._is_workflow = True
         self._workflow_name = name
 
+    def options(self, *, workflow_id: str | None = None, timeout: float | timedelta | None = None) -> Workflow[P, R]:
+        """Return this workflow for one run with options: ``export.options(timeout=60)(table)``, in a workflow.
+
+        ``Orchestrator.start_workflow`` takes it too, which helps where the workflow has a parameter of an option's
+        name.
+
+        Args:
+            workflow_id: An id of your own for the run.
+            timeout: Seconds or a ``timedelta`` that the run may take.
+
+        Raises:
+            InvalidWorkflowIdError: No run can have the id.
+            ValueError: The timeout is not positive.
+            TypeError: A value has another type.
+        """
+        return Workflow(self.fn, self.name, self.run_options.replaced(workflow_id=workflow_id, timeout=timeout))
+
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function, here and now; inside a workflow its activities become the caller's steps."""
-        return self.fn(*args, **kwargs)
+        """Run the workflow: a child workflow inside another one, a plain call anywhere else.
+
+        A child has an id and a history of its own. Its caller waits for it without a thread, and gets its result or
+        its failure; if the caller is cancelled, so is the child.
+
+        Raises:
+            Exception: What the child failed with.
+            WorkflowFailedError: The child was cancelled by itself.
+            SerializationError: The arguments cannot be stored.
+            TypeError: The arguments do not fit.
+            DurableCallError: The call is made in a thread that the workflow started by itself.
+        """
+        if not self._is_child_call():
+            return self.fn(*args, **kwargs)
+        return self.submit(*args, **kwargs).result()
+
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> DurableFuture[R]:
+        """Start a child workflow and return its future; its place in the history is fixed now.
+
+        A child that nobody waits for goes on by itself when its parent ends. Outside of a workflow the function is
+        called at once, and the future is ready.
+
+        Raises:
+            DurableCallError: The call is made in a thread that the workflow started by itself.
+        """
+        if not self._is_child_call():
+            return DurableFuture.of_call(self.fn, *args, **kwargs)
+        scope = workflow_scope(f"workflow {self.name!r}")
+        return cast("DurableFuture[R]", scope.submit_workflow(self.name, self.fn, args, kwargs, self.run_options))
+
+    def map(self, *iterables: Iterable[Any]) -> list[R]:
+        """Run a child workflow for each item (or each tuple of items, as ``map`` does), in parallel.
+
+        Returns:
+            The results, in the order of the items.
+
+        Raises:
+            Exception: The failure of the first item, by order, that failed; every item has ended by then.
+        """
+        futures = [self.submit(*items) for items in zip(*iterables, strict=False)]  # type: ignore[call-arg]
+        return DurableFuture.results(futures)
+
+    @staticmethod
+    def _is_child_call() -> bool:
+        scope = calling_scope()
+        return scope is not None and scope.is_workflow
 
     def __repr__(self) -> str:
         """Return the name and the function."""
@@ -144,21 +234,41 @@ def activity[**P, R](name_or_func: Callable[P, Coroutine[Any, Any, R]], /) -> Ac
 @overload
 def activity[**P, R](name_or_func: Callable[P, R], /) -> Activity[P, R]: ...
 @overload
-def activity(name_or_func: str | None = None) -> _ActivityDecorator: ...
-def activity(name_or_func: Any = None) -> Any:
-    """Register a function as an activity: ``@activity``, ``@activity()`` or ``@activity("name")``.
+def activity(
+    name_or_func: str | None = None,
+    *,
+    retry: RetryPolicy | None = None,
+    timeout: float | timedelta | None = None,
+    total_timeout: float | timedelta | None = None,
+    heartbeat_timeout: float | timedelta | None = None,
+) -> _ActivityDecorator: ...
+def activity(name_or_func: Any = None, **options: Any) -> Any:
+    """Register a function as an activity: ``@activity``, ``@activity()`` or ``@activity("name", timeout=5)``.
 
     The function may be ``async def``; inside a workflow it then runs on the orchestrator's event loop.
 
+    The options hold for calls in workflows; a plain call is a plain call.
+
     Args:
         name_or_func: The name, by default the function's; or, without parentheses, the function.
+        options: ``retry``, a ``RetryPolicy``: none by default, then a failure is the activity's outcome at once.
+            ``timeout``: seconds or a ``timedelta`` that one attempt may take. ``total_timeout``: the same for all
+            attempts and the waits between them. ``heartbeat_timeout``: the same between two calls of
+            ``durable.heartbeat()``, and to the first. No limit by default.
 
     Raises:
-        TypeError: It is no plain function: a class, a bound method, a generator, a lambda without a name.
-        ValueError: The name is empty or blank, or has a character that cannot be shown.
+        TypeError: It is no plain function: a class, a bound method, a generator, a lambda without a name; or an option
+            is unknown, or has a value of another type.
+        ValueError: The name is empty or blank, or has a character that cannot be shown; or a time is not positive.
         DuplicateNameError: Another file has registered the name.
     """
-    return _decorate("activity", Activity, _registry.register_activity, name_or_func)
+    declared = NO_OPTIONS.replaced(**options)
+    return _decorate(
+        "activity",
+        lambda function, name: Activity(function, name, declared),
+        lambda name, function: _registry.register_activity(name, function, declared),
+        name_or_func,
+    )
 
 
 def get_registry() -> WorkflowRegistry:

@@ -5,17 +5,39 @@ Everything here works inside a workflow, on the workflow's own thread, and says 
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import MutableMapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
-from ._context import Scope, calling_scope, current_scope
+from ._context import ActivityScope, Scope, calling_scope, current_scope, workflow_scope
 from ._futures import DurableFuture
 from ._identifiers import check_name
-from .errors import DurableCallError
+from ._options import NO_RUN_OPTIONS
+from ._sagas import Saga
+from .errors import DurableCallError, WorkflowCancelled
+from .retry import later, seconds_of
 
-__all__ = ["ActivityInfo", "DurableFuture", "WorkflowInfo", "call_activity", "gather", "info", "logger"]
+__all__ = [
+    "ActivityInfo",
+    "DurableFuture",
+    "Saga",
+    "WorkflowCancelled",
+    "WorkflowInfo",
+    "call_activity",
+    "call_workflow",
+    "gather",
+    "heartbeat",
+    "info",
+    "logger",
+    "shield",
+    "sleep",
+    "sleep_until",
+    "wait_for_event",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +47,14 @@ class WorkflowInfo:
     Attributes:
         workflow_id: The run's id.
         name: The workflow's registered name.
+        attempt: How often a worker has taken the run up, this time included: after a crash, and after each wait.
         sequence: The ordinal that the next durable call will have, from 0.
         is_replaying: Whether the code is going over recorded steps; false from the first step that is not recorded.
     """
 
     workflow_id: str
     name: str
+    attempt: int
     sequence: int
     is_replaying: bool
 
@@ -46,6 +70,9 @@ class ActivityInfo:
         sequence: The call's ordinal in the workflow, from 0.
         idempotency_key: ``<workflow_id>:<sequence>``: the same each time this call runs, also after a crash; hand it to
             services that can recognise a repeated request.
+        attempt: Which attempt this is, from 1. One that a crash interrupted runs again under its number.
+        cancel_requested: Whether the activity had better end: it was timed out, or its workflow is to be cancelled.
+            Each call of ``info()`` looks again.
     """
 
     workflow_id: str
@@ -53,13 +80,107 @@ class ActivityInfo:
     name: str
     sequence: int
     idempotency_key: str
+    attempt: int
+    cancel_requested: bool
+
+
+def sleep(duration: float | timedelta) -> None:
+    """Wait, without a thread: the workflow leaves its worker and goes on when the time has come, wherever that is.
+
+    The time is fixed when the call is made for the first time; a crash or a restart does not move it.
+
+    Args:
+        duration: Seconds, or a ``timedelta``; to the microsecond.
+
+    Raises:
+        ValueError: It is negative, not finite, or ends after the year 9999.
+        TypeError: It is neither a number nor a ``timedelta``.
+        DurableCallError: Not called in a workflow's own code.
+        UnsupportedOperationError: The database cannot keep runs that wait.
+    """
+    scope = workflow_scope("durable.sleep()")
+    seconds = seconds_of(duration, "the duration of durable.sleep()")
+    scope.sleep_until(lambda now: later(now, seconds), json.dumps({"seconds": seconds}))
+
+
+def sleep_until(moment: datetime) -> None:
+    """Wait for a time, as ``sleep`` does; one that has passed is not waited for.
+
+    Args:
+        moment: The time, with a time zone.
+
+    Raises:
+        ValueError: It has no time zone.
+        TypeError: It is no ``datetime``.
+        DurableCallError: Not called in a workflow's own code.
+        UnsupportedOperationError: The database cannot keep runs that wait.
+    """
+    scope = workflow_scope("durable.sleep_until()")
+    if not isinstance(moment, datetime):
+        raise TypeError(f"durable.sleep_until() takes a datetime, not {type(moment).__name__}")
+    if moment.utcoffset() is None:
+        raise ValueError(
+            f"durable.sleep_until() needs a time zone to know when {moment} is; give it one, as in "
+            "datetime(2030, 1, 1, tzinfo=UTC)"
+        )
+    utc = moment.astimezone(UTC)
+    scope.sleep_until(lambda _: utc, json.dumps({"until": utc.isoformat()}))
+
+
+def wait_for_event(name: str, timeout: float | timedelta | None = None) -> Any:
+    """Wait for an event that ``raise_event`` sends, without a thread, and return its payload.
+
+    Events that are sent before the workflow waits for them are kept. Of several with one name each is taken once, in
+    the order in which they were sent.
+
+    Args:
+        name: The event's name.
+        timeout: Seconds or a ``timedelta`` to wait at most, counted from the first time that the call is made; ``None``
+            waits for ever.
+
+    Raises:
+        EventTimeoutError: None was sent in that time.
+        ValueError: The name is blank, or the timeout negative or not finite.
+        TypeError: The name is no string, or the timeout neither a number nor a ``timedelta``.
+        DurableCallError: Not called in a workflow's own code.
+        UnsupportedOperationError: The database cannot keep runs that wait.
+    """
+    scope = workflow_scope("durable.wait_for_event()")
+    check_name("event", name)
+    seconds = None if timeout is None else seconds_of(timeout, "the timeout of durable.wait_for_event()")
+    return scope.wait_for_event(name, seconds, lambda now: later(now, seconds or 0.0))
+
+
+def shield() -> AbstractContextManager[None]:
+    """Keep the workflow's cancellation out of a block: ``with durable.shield(): refund(order)``.
+
+    In the block, durable calls work although the workflow is cancelled, so that it can undo what it did; a
+    cancellation that comes meanwhile is raised by the first call after it.
+
+    Raises:
+        DurableCallError: Not called in a workflow's own code.
+    """
+    return workflow_scope("durable.shield()").shield()
+
+
+def heartbeat() -> None:
+    """Give a sign of life from a long activity, for its ``heartbeat_timeout``.
+
+    Raises:
+        ActivityCancelledError: The activity is to end: it was timed out, or its workflow is to be cancelled.
+        DurableCallError: Not called in an activity that a workflow called.
+    """
+    scope = current_scope()
+    if scope is None or scope.is_workflow:
+        raise DurableCallError("durable.heartbeat() works inside an activity only, when a workflow has called it")
+    cast("ActivityScope", scope).heartbeat()
 
 
 def gather(*futures: DurableFuture[Any], return_exceptions: bool = False) -> list[Any]:
-    """Wait for submitted activities.
+    """Wait for submitted activities and child workflows.
 
     Args:
-        futures: What ``activity.submit`` returned; their order is the order of the results.
+        futures: What ``submit`` returned; their order is the order of the results.
         return_exceptions: Put failures among the results instead of raising the first.
 
     Returns:
@@ -91,6 +212,19 @@ def call_activity(name: str, /, *args: Any, **kwargs: Any) -> Any:
         raise DurableCallError(f"durable.call_activity({name!r}) works inside a workflow only")
     check_name("activity", name)  # or the step could not be recorded
     return scope.call_activity(name, None, args, kwargs)
+
+
+def call_workflow(name: str, /, *args: Any, **kwargs: Any) -> Any:
+    """Call a child workflow by its registered name.
+
+    Raises:
+        WorkflowNotFoundError: The name is not registered and no result is stored.
+        DurableCallError: Not called in a workflow's own code.
+        ValueError: No workflow can have the name.
+    """
+    scope = workflow_scope(f"durable.call_workflow({name!r})")
+    check_name("workflow", name)
+    return scope.submit_workflow(name, None, args, kwargs, NO_RUN_OPTIONS).result()
 
 
 def info() -> WorkflowInfo | ActivityInfo:

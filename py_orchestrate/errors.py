@@ -12,7 +12,13 @@
     ├── NonDeterminismError        (also RuntimeError)
     ├── DurableCallError           (also RuntimeError)
     ├── ActivityError
+    ├── ActivityTimeoutError       (also TimeoutError)
+    ├── ActivityCancelledError
+    ├── EventTimeoutError          (also TimeoutError)
+    ├── WorkflowTimeoutError       (also TimeoutError)
     ├── WorkflowFailedError
+    ├── WorkflowStateError         (also RuntimeError)
+    ├── CompensationError
     ├── OrchestratorStateError     (also RuntimeError)
     ├── UnsupportedOperationError  (also NotImplementedError)
     └── StorageError
@@ -22,8 +28,9 @@
 Lookup errors are ``ValueError`` too because 1.0.2 raised ``ValueError`` for them. A wait that takes too long raises
 the built-in ``TimeoutError``; wrong arguments of a workflow or an activity raise Python's own ``TypeError``.
 
-Signals that unwind a workflow's thread are not errors: they derive from ``BaseException`` (see ``_context.py``) so that
-``except Exception`` in user code cannot swallow them.
+Signals that unwind a workflow's thread are not errors: they derive from ``BaseException`` so that ``except Exception``
+in user code cannot swallow them. One of them is public, ``WorkflowCancelled``, for code that cleans up after itself;
+the other is in ``_context.py``.
 """
 
 from __future__ import annotations
@@ -32,12 +39,16 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 __all__ = [
+    "ActivityCancelledError",
     "ActivityError",
     "ActivityNotFoundError",
+    "ActivityTimeoutError",
     "ClaimLostError",
+    "CompensationError",
     "DatabaseVersionError",
     "DuplicateNameError",
     "DurableCallError",
+    "EventTimeoutError",
     "InvalidWorkflowIdError",
     "NonDeterminismError",
     "OrchestrateError",
@@ -45,9 +56,12 @@ __all__ = [
     "SerializationError",
     "StorageError",
     "UnsupportedOperationError",
+    "WorkflowCancelled",
     "WorkflowConflictError",
     "WorkflowFailedError",
     "WorkflowNotFoundError",
+    "WorkflowStateError",
+    "WorkflowTimeoutError",
 ]
 
 
@@ -157,6 +171,69 @@ class ActivityError(OrchestrateError):
         self.message = message
         self.type_name = type_name
         self.traceback_text = traceback_text
+
+
+class ActivityTimeoutError(OrchestrateError, TimeoutError):
+    """An attempt of an activity took too long, or gave no sign of life for too long.
+
+    Its thread cannot be ended from outside; whatever it still returns or raises is not recorded.
+    """
+
+
+class ActivityCancelledError(OrchestrateError):
+    """Raised by ``durable.heartbeat()`` in an activity that is to end: it timed out, or its workflow is cancelled."""
+
+
+class EventTimeoutError(OrchestrateError, TimeoutError):
+    """No event of the name was sent before the wait for it was over."""
+
+
+class WorkflowTimeoutError(OrchestrateError, TimeoutError):
+    """The workflow was not done within the time that it was started with."""
+
+
+class CompensationError(OrchestrateError):
+    """A saga was undone, but not wholly: some of its compensations failed.
+
+    The failure for which it was undone is the ``__cause__``.
+
+    Attributes:
+        failures: The failed compensations, in the order in which they ran, as ``name: error`` texts.
+    """
+
+    def __init__(self, message: str, failures: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.failures = list(failures)
+
+
+class WorkflowStateError(OrchestrateError, RuntimeError):
+    """The run's status does not allow what was asked; nothing was changed.
+
+    Attributes:
+        workflow_id: The run.
+        status: Its status.
+    """
+
+    def __init__(self, message: str, workflow_id: str, status: str) -> None:
+        super().__init__(message)
+        self.workflow_id = workflow_id
+        self.status = status
+
+
+class WorkflowCancelled(BaseException):  # noqa: N818 - a signal, like asyncio's and trio's, and no Exception
+    """Raised by a workflow's next durable call after it was cancelled, or ran out of its time.
+
+    From then on every durable call raises it again, but for those in a ``durable.shield()`` block, where the workflow
+    may undo what it did. Derives from ``BaseException``, as ``asyncio.CancelledError`` does, so that ``except
+    Exception`` does not take it for a failure. A workflow that catches it still ends as cancelled.
+
+    Attributes:
+        reason: ``"request"`` if somebody cancelled the workflow, ``"timeout"`` if it ran out of its time.
+    """
+
+    def __init__(self, message: str = "the workflow is cancelled", reason: str = "request") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class WorkflowFailedError(OrchestrateError):

@@ -10,20 +10,27 @@ named tuples, not dataclasses: a replay makes one for each stored step, and a tu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, NamedTuple
 
 __all__ = [
+    "NEVER",
     "ActivityExecution",
     "ActivityStatus",
+    "ControlRequest",
+    "EventRecord",
     "StepOutcome",
     "StepRecord",
     "WorkflowEnd",
     "WorkflowInstance",
     "WorkflowRecord",
     "WorkflowStatus",
+    "WorkflowSuspension",
 ]
+
+NEVER = datetime.max.replace(tzinfo=UTC)
+"""The ``wake_at`` of a run that only a signal wakes."""
 
 
 class WorkflowStatus(str, Enum):  # noqa: UP042 - StrEnum would change str(), which 1.0.2's users may print
@@ -57,6 +64,22 @@ class ActivityStatus(str, Enum):  # noqa: UP042 - as above
     """Its exception is stored."""
     INTERRUPTED = "interrupted"
     """Was running when a 1.0.2 process ended; kept for its reader's information."""
+    WAITING = "waiting"
+    """A timer, an event or a child workflow that the run waits for; its ``state`` says what for."""
+    RETRYING = "retrying"
+    """An attempt has failed and another one follows; its ``state`` says which and when."""
+    CANCELLED = "cancelled"
+    """The workflow's cancellation was raised at this call, which did not run."""
+
+
+_FINAL_STEPS = (ActivityStatus.COMPLETED.value, ActivityStatus.FAILED.value, ActivityStatus.CANCELLED.value)
+
+
+class ControlRequest(str, Enum):  # noqa: UP042 - as above
+    """What a run's user wants of it, until the run has noticed."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
 
 
 @dataclass
@@ -107,6 +130,13 @@ class WorkflowRecord:
         current_activity: The name of the activity last seen running.
         owner: The orchestrator that claimed it; ``None`` when nobody has.
         epoch: How often it has been claimed: the fencing token of every write.
+        parent_id: The run that called this one as a child workflow; ``None`` for one that a program started.
+        wake_at: Not to be claimed before this time; ``NEVER`` where only a signal wakes it, ``None`` where it is ready.
+        waiting_for: The signal that makes it ready: ``event:<name>`` or ``workflow:<id>``; ``None`` for none.
+        signals: How many signals (events, ends of children, requests) have reached it; tells a run that is about to
+            wait whether one came meanwhile.
+        request: What its user wants of it and it has not noticed yet.
+        deadline: When it is timed out; aware, UTC; ``None`` for never.
         created_at: When it was stored; aware, UTC.
         updated_at: When it last changed; aware, UTC.
     """
@@ -121,8 +151,54 @@ class WorkflowRecord:
     current_activity: str | None = None
     owner: str | None = None
     epoch: int = 0
+    parent_id: str | None = None
+    wake_at: datetime | None = None
+    waiting_for: str | None = None
+    signals: int = 0
+    request: ControlRequest | None = None
+    deadline: datetime | None = None
     created_at: datetime
     updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRecord:
+    """One event that was sent to a run.
+
+    Attributes:
+        position: Its place among the run's events, from 1, in the order of arrival; 0 until it is stored.
+        id: What makes it unique within the run: a second event with it is the same one.
+        name: What the workflow waits for.
+        payload: Its value, as the serializer's text.
+        sent_at: When it was sent; aware, UTC.
+    """
+
+    position: int = 0
+    id: str
+    name: str
+    payload: str
+    sent_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowSuspension:
+    """How a run leaves its worker without having ended, with its last steps: what one commit stores.
+
+    Attributes:
+        wake_at: When it is to go on: ``NEVER`` where only a signal wakes it, ``None`` where it may go on at once.
+        waiting_for: The signal that makes it ready before that; see ``WorkflowRecord``.
+        signals: How many signals the run knew of when it decided to wait; where more have come, it is ready at once.
+        steps: The steps that were not stored yet.
+        children: Runs to create with them.
+        suspended_at: When it left; aware, UTC.
+    """
+
+    wake_at: datetime | None = None
+    waiting_for: str | None = None
+    signals: int
+    steps: tuple[StepRecord, ...] = ()
+    children: tuple[WorkflowRecord, ...] = ()
+    suspended_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +212,7 @@ class WorkflowEnd:
         error_message: The failure's text.
         current_activity: The activity that it failed in; ``None`` when done.
         steps: The steps that were not stored yet.
+        children: Runs to create with them: child workflows that were started and not waited for.
         finished_at: When it ended; aware, UTC.
     """
 
@@ -145,6 +222,7 @@ class WorkflowEnd:
     error_message: str | None = None
     current_activity: str | None = None
     steps: tuple[StepRecord, ...] = ()
+    children: tuple[WorkflowRecord, ...] = ()
     finished_at: datetime
 
 
@@ -157,6 +235,12 @@ class StepOutcome(NamedTuple):
     status: str
     output: str | None
     error: str | None
+    state: str | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the call has come to something: a result, a failure, or the workflow's cancellation."""
+        return self.status in _FINAL_STEPS
 
 
 class StepRecord(NamedTuple):
@@ -164,8 +248,8 @@ class StepRecord(NamedTuple):
 
     Attributes:
         sequence: The call's ordinal in its workflow, from 0. Calls that 1.0.2 recorded have negative ordinals.
-        kind: What was called: ``activity``.
-        name: The registered name that was called.
+        kind: What was called: ``activity``, ``timer``, ``event`` or ``workflow``.
+        name: The registered name that was called; of a timer ``sleep``, of an event its name.
         status: One of ``ActivityStatus``, as text.
         input: The arguments, as the serializer's text.
         output: The result, as the serializer's text; ``None`` unless completed.
@@ -173,6 +257,8 @@ class StepRecord(NamedTuple):
         error_message: The failure's text.
         started_at: When its body started; aware, UTC.
         completed_at: When it ended; aware, UTC; ``None`` while running.
+        state: What the engine has to know of it beside, as a JSON object: an activity's ``attempt``, when a timer is
+            due, a child's id; ``None`` for nothing.
     """
 
     sequence: int
@@ -185,11 +271,12 @@ class StepRecord(NamedTuple):
     error_message: str | None
     started_at: datetime
     completed_at: datetime | None
+    state: str | None = None
 
     @property
     def outcome(self) -> StepOutcome:
         """What a replay needs of it."""
-        return StepOutcome(self.sequence, self.kind, self.name, self.status, self.output, self.error)
+        return StepOutcome(self.sequence, self.kind, self.name, self.status, self.output, self.error, self.state)
 
 
 def __getattr__(name: str) -> Any:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
 from ._clock import Clock, SystemClock
 from ._context import current_scope
+from ._control import Control
 from ._engine.engine import Engine
 from ._engine.exits import GRACE_SECONDS
 from ._failures import decode_failure, summarize_failure
 from ._identifiers import check_workflow_id, new_workflow_id
+from ._options import NO_RUN_OPTIONS, RunOptions
+from ._views import status_of, step_of
 from .db_manager.base import BaseDatabaseManager
 from .db_manager.sqlite import SQLiteDatabaseManager
 from .decorators import get_registry
 from .errors import WorkflowConflictError, WorkflowFailedError, WorkflowNotFoundError
-from .models import StepRecord, WorkflowRecord, WorkflowStatus
+from .models import WorkflowRecord, WorkflowStatus
 from .serialization import JsonSerializer, Serializer
 
 __all__ = ["Orchestrator", "WorkflowHandle"]
@@ -48,6 +52,22 @@ class WorkflowHandle:
         if found is None:
             raise WorkflowNotFoundError(self.id)
         return found
+
+    def raise_event(self, name: str, payload: Any = None, *, event_id: str | None = None) -> None:
+        """Send the run an event; see ``Orchestrator.raise_event``."""
+        self._orchestrator.raise_event(self.id, name, payload, event_id=event_id)
+
+    def cancel(self) -> None:
+        """Cancel the run; see ``Orchestrator.cancel_workflow``."""
+        self._orchestrator.cancel_workflow(self.id)
+
+    def pause(self) -> None:
+        """Pause the run; see ``Orchestrator.pause_workflow``."""
+        self._orchestrator.pause_workflow(self.id)
+
+    def resume(self) -> None:
+        """Let the run go on; see ``Orchestrator.resume_workflow``."""
+        self._orchestrator.resume_workflow(self.id)
 
     def wait(self, timeout: float | None = None) -> dict[str, Any]:
         """Wait for the run to end; see ``Orchestrator.wait_for_workflow``."""
@@ -118,6 +138,7 @@ class Orchestrator:
             poll_interval_seconds=poll_interval_seconds,
             closes_database=db_manager is None,
         )
+        self._control = Control(self.db, self._engine, self._serializer, self._clock)
 
     def start(self) -> None:
         """Start running workflows: new ones, and those that a process left unfinished. Does nothing when started.
@@ -173,17 +194,27 @@ class Orchestrator:
             OrchestratorStateError: The orchestrator is stopped, or was started before a fork.
             StorageError: The database cannot be written.
         """
-        return self._start(name, (), kwargs, None)
+        return self._start(name, (), kwargs, NO_RUN_OPTIONS)
 
     def start_workflow(
-        self, workflow: str | Callable[..., Any], /, *args: Any, workflow_id: str | None = None, **kwargs: Any
+        self,
+        workflow: str | Callable[..., Any],
+        /,
+        *args: Any,
+        workflow_id: str | None = None,
+        timeout: float | timedelta | None = None,
+        **kwargs: Any,
     ) -> WorkflowHandle:
         """Start a workflow, or find the run that has the id.
 
         Args:
             workflow: The decorated function or its registered name.
             args: The workflow's positional arguments.
-            workflow_id: An id of your own. A second start with it returns the existing run, however that stands.
+            workflow_id: An id of your own. A second start with it returns the existing run, however that stands. Where
+                the workflow has a parameter of this name, the keyword is its argument; then, and for ``timeout``, use
+                ``workflow.options(workflow_id=...)``.
+            timeout: Seconds or a ``timedelta`` that the run may take, from now. After that its next durable call
+                raises ``WorkflowCancelled``, and it ends as failed with ``WorkflowTimeoutError``. No limit by default.
             kwargs: The workflow's keyword arguments.
 
         Returns:
@@ -194,6 +225,7 @@ class Orchestrator:
             InvalidWorkflowIdError: The id cannot be stored by every backend.
             WorkflowNotFoundError: The name is not registered.
             TypeError: The arguments do not fit, or ``workflow`` is no workflow.
+            ValueError: The timeout is not positive.
             SerializationError: An argument cannot be stored.
             OrchestratorStateError: The orchestrator is stopped, or was started before a fork.
             StorageError: The database cannot be written.
@@ -202,7 +234,13 @@ class Orchestrator:
         if name is None:
             shown = getattr(workflow, "__name__", repr(workflow))
             raise TypeError(f"{shown!r} is not a workflow; decorate it with @workflow, or give a registered name")
-        return WorkflowHandle(self, self._start(name, args, kwargs, workflow_id))
+        options: dict[str, Any] = {"workflow_id": workflow_id, "timeout": timeout}
+        definition = self.registry.workflow_definition(name)
+        for option in [option for option, value in options.items() if value is not None]:
+            if option in definition.signature.parameters:  # never take away what the workflow has a parameter for
+                kwargs[option] = options.pop(option)
+        base = getattr(workflow, "run_options", NO_RUN_OPTIONS)
+        return WorkflowHandle(self, self._start(name, args, kwargs, base.replaced(**options)))
 
     def get_handle(self, workflow_id: str) -> WorkflowHandle:
         """Return the handle of a run that was started before, here or elsewhere.
@@ -265,9 +303,10 @@ class Orchestrator:
         """Return the recorded steps of a run, in order.
 
         Returns:
-            A dictionary for each: ``sequence``, ``kind``, ``name``, ``status``, ``input``, ``output``,
-            ``error_message``, ``error_type``, ``traceback``, ``started_at``, ``completed_at``. Steps that 1.0.2
-            recorded have a negative ``sequence``.
+            A dictionary for each: ``sequence``; ``kind`` (``"activity"``, ``"timer"``, ``"event"``, ``"workflow"``);
+            ``name``; ``status`` (``"running"``, ``"completed"``, ``"failed"``, ``"waiting"``, ``"retrying"``,
+            ``"cancelled"``); ``attempt``; ``input``; ``output``; ``error_message``; ``error_type``; ``traceback``;
+            ``started_at``; ``completed_at``. Steps that 1.0.2 recorded have a negative ``sequence``.
 
         Raises:
             WorkflowNotFoundError: No run has the id.
@@ -277,7 +316,7 @@ class Orchestrator:
         steps = self.db.get_steps(check_workflow_id(workflow_id))
         if not steps and self.db.read_workflow(workflow_id) is None:
             raise WorkflowNotFoundError(workflow_id)
-        return [self._step(step) for step in steps]
+        return [step_of(step, self._serializer) for step in steps]
 
     def wait_for_workflow(self, workflow_id: str, timeout: float | None = None) -> dict[str, Any]:
         """Wait for a run to end, wherever it runs.
@@ -297,23 +336,140 @@ class Orchestrator:
         """
         return self._status(self._wait(workflow_id, timeout))
 
-    def _start(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], workflow_id: str | None) -> str:
+    def raise_event(self, workflow_id: str, name: str, payload: Any = None, *, event_id: str | None = None) -> None:
+        """Send an event to a run, which gets it from ``durable.wait_for_event``, now or later.
+
+        In a workflow's own code this is a step: a replay does not send it again.
+
+        Args:
+            workflow_id: The run.
+            name: The event's name.
+            payload: Any value that can be stored.
+            event_id: An id of your own, by the rules for workflow ids: a second event with it is the same one, and is
+                not sent again, even if the run has ended since. So a sender that is not sure may send again.
+
+        Raises:
+            WorkflowNotFoundError: No run has the id.
+            WorkflowStateError: The run has ended.
+            SerializationError: The payload cannot be stored.
+            ValueError: The name is blank, or an id cannot be one.
+            UnsupportedOperationError: The database cannot keep events.
+            StorageError: The database cannot be written.
+        """
+        self._control.raise_event(workflow_id, name, payload, event_id)
+
+    def cancel_workflow(self, workflow_id: str) -> None:
+        """Cancel a run, wherever it runs: its next durable call raises ``durable.WorkflowCancelled``.
+
+        An activity that is running goes on to its end, unless it looks at ``durable.info().cancel_requested``. Child
+        workflows are cancelled with it. The run may undo what it did, under ``durable.shield()`` or in a
+        ``durable.Saga``, and ends as ``cancelled``; one that has not begun ends so without running.
+
+        Raises:
+            WorkflowNotFoundError: No run has the id.
+            WorkflowStateError: The run has ended.
+            DurableCallError: Called in a workflow's own code.
+            UnsupportedOperationError: The database cannot keep requests.
+            StorageError: The database cannot be written.
+        """
+        self._control.cancel(workflow_id)
+
+    def pause_workflow(self, workflow_id: str) -> None:
+        """Pause a run: at its next durable call, or at once if it waits, it becomes ``paused``.
+
+        Events for it are kept, and its timers go on. Its child workflows are not paused. Pausing a paused run does
+        nothing.
+
+        Raises:
+            WorkflowNotFoundError: No run has the id.
+            WorkflowStateError: The run has ended, or is being cancelled.
+            DurableCallError: Called in a workflow's own code.
+            UnsupportedOperationError: The database cannot keep requests.
+            StorageError: The database cannot be written.
+        """
+        self._control.pause(workflow_id)
+
+    def resume_workflow(self, workflow_id: str) -> None:
+        """Let a paused run go on. One that is not paused goes on as it is.
+
+        Raises:
+            WorkflowNotFoundError: No run has the id.
+            WorkflowStateError: The run has ended.
+            DurableCallError: Called in a workflow's own code.
+            UnsupportedOperationError: The database cannot keep requests.
+            StorageError: The database cannot be written.
+        """
+        self._control.resume(workflow_id)
+
+    def rewind_workflow(self, workflow_id: str) -> None:
+        """Let a failed run go on from the step that it failed in, keeping the results of the others.
+
+        The step whose failure ended the run runs again, and so do the failed ones among those that were submitted with
+        it. Steps that were made after the failure was seen (a compensation) are forgotten. A child workflow that
+        failed is rewound. A run that failed between two steps goes on with all of its steps. Its timeout, if it had
+        one, is gone.
+
+        Raises:
+            WorkflowNotFoundError: No run has the id.
+            WorkflowStateError: The run is not failed.
+            DurableCallError: Called in a workflow's own code.
+            UnsupportedOperationError: The database cannot do it.
+            StorageError: The database cannot be written.
+        """
+        self._control.rewind(workflow_id)
+
+    def restart_workflow(
+        self, workflow_id: str, from_step: int = 0, *, new_workflow_id: str | None = None
+    ) -> WorkflowHandle:
+        """Start a new run with the name and the arguments of another one, which shares that one's first steps.
+
+        The other run stays as it is, whatever its status. The new one gets the events that the shared steps have not
+        taken. A failure that is the last of the shared steps runs again.
+
+        Args:
+            workflow_id: The other run.
+            from_step: The ordinal of the first step that is not shared; 0 shares none.
+            new_workflow_id: An id of your own for the new run.
+
+        Returns:
+            The new run's handle.
+
+        Raises:
+            WorkflowNotFoundError: No run has the id.
+            WorkflowConflictError: The new id is taken.
+            ValueError: The other run has no such step, or one of the shared steps has not ended.
+            TypeError: ``from_step`` is no int.
+            DurableCallError: Called in a workflow's own code.
+            UnsupportedOperationError: The database cannot do it.
+            StorageError: The database cannot be written.
+        """
+        return WorkflowHandle(self, self._control.restart(workflow_id, from_step, new_workflow_id))
+
+    def _start(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: RunOptions,
+    ) -> str:
         if not isinstance(name, str):
             raise TypeError(f"a workflow's name is a str, not {type(name).__name__}; start_workflow takes the function")
         definition = self.registry.workflow_definition(name)
-        if workflow_id is not None:
-            check_workflow_id(workflow_id)
+        if options.timeout is not None:
+            self._engine.require_waiting("keep a workflow's timeout")
+        now = self._clock.now()
+        deadline = options.deadline(now)
         arguments = definition.bind(args, kwargs)
         text, _ = self._serializer.encode(arguments, what=f"argument of workflow {name!r}", types=definition.types)
         scope = current_scope()
         effect_id = new_workflow_id() if scope is None else scope.next_effect_id()  # a step also with an id of its own
-        workflow_id = effect_id if workflow_id is None else workflow_id
-        now = self._clock.now()
+        workflow_id = options.workflow_id or effect_id
         record = WorkflowRecord(
             id=workflow_id,
             name=name,
             status=WorkflowStatus.PROCESSING,
             input=text,
+            deadline=deadline,
             created_at=now,
             updated_at=now,
         )
@@ -363,42 +519,12 @@ class Orchestrator:
         ) from cause
 
     def _status(self, record: WorkflowRecord) -> dict[str, Any]:
-        return {
-            "id": record.id,
-            "name": record.name,
-            "status": record.status.value,
-            "current_activity": self._current_activity(record),
-            "error_message": record.error_message,
-            "output": self._shown(record.output),
-            "created_at": _iso(record.created_at),
-            "updated_at": _iso(record.updated_at),
-        }
-
-    def _step(self, step: StepRecord) -> dict[str, Any]:
-        summary = summarize_failure(step.error, step.error_message)
-        failed = step.error is not None
-        return {
-            "sequence": step.sequence,
-            "kind": step.kind,
-            "name": step.name,
-            "status": step.status,
-            "input": self._shown(step.input),
-            "output": self._shown(step.output),
-            "error_message": step.error_message,
-            "error_type": summary.type_name if failed else None,
-            "traceback": summary.traceback_text if failed else None,
-            "started_at": _iso(step.started_at),
-            "completed_at": None if step.completed_at is None else _iso(step.completed_at),
-        }
+        return status_of(record, self._serializer, self._current_activity(record))
 
     def _current_activity(self, record: WorkflowRecord) -> str | None:
         if record.status is not WorkflowStatus.PROCESSING:
             return record.current_activity
         return self._engine.current_activity(record.id) or record.current_activity
-
-    def _shown(self, text: str | None) -> Any:
-        # Looking must never fail: where a class is not imported here, its plain parts are shown.
-        return None if text is None else self._serializer.decode(text, lenient=True)
 
 
 def _known_status(status: WorkflowStatus | str) -> WorkflowStatus:
@@ -407,7 +533,3 @@ def _known_status(status: WorkflowStatus | str) -> WorkflowStatus:
     except ValueError:
         known = ", ".join(repr(member.value) for member in WorkflowStatus)
         raise ValueError(f"there is no status {status!r}; it is one of {known}") from None
-
-
-def _iso(moment: Any) -> str:
-    return str(moment.isoformat(timespec="microseconds"))

@@ -6,21 +6,32 @@ change the other's objects, and a replay hands out the very same value.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from .._clock import Clock
 from .._context import Scope, Unwind, reset_scope, set_scope
 from .._failures import Failure, decode_failure, encode_failure
+from .._options import NO_OPTIONS, ActivityOptions
 from .._registry import Definition, WorkflowRegistry
 from ..errors import SerializationError
-from ..models import ActivityStatus, StepRecord
+from ..models import ActivityStatus, StepOutcome, StepRecord
 from ..serialization import Serializer
+from .time_limits import Limits, Pulse, run_limited
 
 _COMPLETED = ActivityStatus.COMPLETED.value
 _FAILED = ActivityStatus.FAILED.value
+_RETRYING = ActivityStatus.RETRYING.value
+
+
+class LimitedScope(Scope, Protocol):
+    """The scope of a body that may be run under time limits."""
+
+    pulse: Pulse
 
 
 class Body(NamedTuple):
@@ -31,24 +42,53 @@ class Body(NamedTuple):
         name: The activity's name.
         args: Its positional arguments, still the workflow's own objects.
         kwargs: Its keyword arguments, likewise.
+        options: Options of this call; ``None`` for those that the activity is registered with.
+        step: What is recorded of earlier attempts.
     """
 
     sequence: int
     name: str
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    options: ActivityOptions | None = None
+    step: StepOutcome | None = None
 
 
 class Outcome(NamedTuple):
-    """What a body came to: the record to store, and what the workflow gets."""
+    """What one attempt came to: the record to store, and what the workflow gets.
+
+    Attributes:
+        record: The record.
+        value: The result, as it was stored.
+        error: The exception to raise, as it was stored.
+        raised: The exception itself, as the activity raised it.
+        first_at: When the first attempt began.
+        may_be_retried: Whether another attempt could come to something else.
+    """
 
     record: StepRecord
     value: Any
     error: BaseException | None
+    raised: BaseException | None
+    first_at: datetime
+    may_be_retried: bool
 
 
 class PreparedBody(NamedTuple):
-    """A body whose arguments are fixed: encoded, and decoded again for the activity."""
+    """A body whose arguments are fixed: encoded, and decoded again for the activity.
+
+    Attributes:
+        sequence: The call's ordinal.
+        name: The activity's name.
+        definition: The activity; ``None`` if the call has failed before it began.
+        input: The arguments, as the serializer's text.
+        arguments: The activity's own copy of them.
+        error: Why the call has failed before it began.
+        options: How it is run.
+        attempt: Which attempt it is, from 1.
+        first_at: When the first attempt began; ``None`` if this is the first.
+        due: When this attempt is due; ``None`` for now.
+    """
 
     sequence: int
     name: str
@@ -56,6 +96,10 @@ class PreparedBody(NamedTuple):
     input: str
     arguments: dict[str, Any]
     error: BaseException | None
+    options: ActivityOptions = NO_OPTIONS
+    attempt: int = 1
+    first_at: datetime | None = None
+    due: datetime | None = None
 
     def record(
         self,
@@ -64,9 +108,12 @@ class PreparedBody(NamedTuple):
         completed_at: datetime | None,
         output: str | None = None,
         failure: Failure | None = None,
+        state: str | None = None,
     ) -> StepRecord:
         """Return the record of this body with what it has come to."""
         document, message = (None, None) if failure is None else failure
+        if state is None and self.first_at is not None:
+            state = json.dumps({"attempt": self.attempt, "first_at": self.first_at.isoformat()})
         return StepRecord(
             self.sequence,
             "activity",
@@ -76,9 +123,16 @@ class PreparedBody(NamedTuple):
             output,
             document,
             message,
-            started_at,
+            self.first_at or started_at,
             completed_at,
+            state,
         )
+
+    def followed_by(self, outcome: Outcome, due: datetime) -> tuple[PreparedBody, StepRecord]:
+        """Return the next attempt, and the record that says of this one that it failed and is followed by that."""
+        following = self._replace(attempt=self.attempt + 1, first_at=outcome.first_at, due=due)
+        state = {"attempt": following.attempt, "first_at": outcome.first_at.isoformat(), "due": due.isoformat()}
+        return following, outcome.record._replace(status=_RETRYING, completed_at=None, state=json.dumps(state))
 
 
 class BodyRunner:
@@ -89,7 +143,7 @@ class BodyRunner:
         registry: WorkflowRegistry,
         serializer: Serializer,
         clock: Clock,
-        await_coroutine: Callable[[Any], Any],
+        await_coroutine: Callable[..., Any],
     ) -> None:
         self._registry = registry
         self._serializer = serializer
@@ -106,30 +160,70 @@ class BodyRunner:
             )
         except Exception as error:  # noqa: BLE001 - recorded as the call's failure
             return PreparedBody(body.sequence, body.name, None, "{}", {}, error)
-        return PreparedBody(body.sequence, body.name, definition, text, copy, None)
+        options = definition.options if body.options is None else body.options
+        prepared = PreparedBody(body.sequence, body.name, definition, text, copy, None, options)
+        if body.step is None or body.step.state is None:
+            return prepared
+        state = json.loads(body.step.state)
+        due = state.get("due")
+        return prepared._replace(
+            attempt=state["attempt"],
+            first_at=datetime.fromisoformat(state["first_at"]),
+            due=None if due is None else datetime.fromisoformat(due),
+        )
 
-    def run(self, prepared: PreparedBody, scope: Scope) -> Outcome:
-        """Run the body inside ``scope`` and return what it came to; never raises because of the body."""
-        started_at = self._clock.now()
+    def run(self, prepared: PreparedBody, scope: LimitedScope) -> Outcome:
+        """Run the body once inside ``scope`` and return what it came to; never raises because of the body."""
+        first_at = prepared.first_at or self._clock.now()
         if prepared.definition is None:
             assert prepared.error is not None  # noqa: S101 - prepare() sets one of the two
-            return self._failed(prepared, started_at, prepared.error)
+            return self._failed(prepared, first_at, prepared.error, may_be_retried=False)
+        returned = False
         try:
-            result = self._call(prepared.definition, prepared.arguments, scope)
+            result = self._call(prepared, prepared.definition, scope)
+            returned = True
             text, value = self._encode(prepared.definition, result)
         except Unwind:
             raise
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like fail the activity, not the process
-            return self._failed(prepared, started_at, error)
-        return Outcome(prepared.record(_COMPLETED, started_at, self._clock.now(), output=text), value, None)
+            return self._failed(prepared, first_at, error, may_be_retried=not returned)
+        record = prepared.record(_COMPLETED, first_at, self._clock.now(), output=text)
+        return Outcome(record, value, None, None, first_at, may_be_retried=False)
 
-    def _call(self, definition: Definition, arguments: dict[str, Any], scope: Scope) -> Any:
+    def concluded(self, prepared: PreparedBody, outcome: Outcome) -> Outcome:
+        """Return the outcome of the last attempt: under a retry policy, a failure is final then, and says so."""
+        error = outcome.raised
+        if error is None or prepared.options.retry is None or prepared.definition is None:
+            return outcome
+        if prepared.attempt > 1:
+            with contextlib.suppress(Exception):  # a class that refuses notes
+                error.add_note(f"failed after {prepared.attempt} attempts")
+        concluded = self._failed(prepared, outcome.first_at, error, may_be_retried=False)
+        state = json.dumps({"attempt": prepared.attempt})
+        return concluded._replace(record=concluded.record._replace(state=state))
+
+    def _call(self, prepared: PreparedBody, definition: Definition, scope: LimitedScope) -> Any:
         token = set_scope(scope)
         try:
-            result = definition.call(arguments)
-            return self._await(result) if definition.is_async else result
+            if not prepared.options.limits_time:
+                result = definition.call(prepared.arguments)
+                return self._await(result) if definition.is_async else result
+            return self._call_limited(prepared, definition, scope.pulse)
         finally:
             reset_scope(token)
+
+    def _call_limited(self, prepared: PreparedBody, definition: Definition, pulse: Pulse) -> Any:
+        options = prepared.options
+        left = options.total_timeout
+        if left is not None and prepared.first_at is not None:
+            left -= max(0.0, (self._clock.now() - prepared.first_at).total_seconds())
+        limits = Limits(options.timeout, options.heartbeat_timeout, options.total_timeout, left)
+
+        def body() -> Any:
+            result = definition.call(prepared.arguments)
+            return self._await(result, pulse.can_be_ended_by) if definition.is_async else result
+
+        return run_limited(body, pulse, self._clock, prepared.name, limits)
 
     def _encode(self, definition: Definition, result: Any) -> tuple[str, Any]:
         try:
@@ -139,10 +233,13 @@ class BodyRunner:
         except SerializationError as error:
             raise better_error(result, f"activity {definition.name!r}", error) from None
 
-    def _failed(self, prepared: PreparedBody, started_at: datetime, error: BaseException) -> Outcome:
+    def _failed(
+        self, prepared: PreparedBody, first_at: datetime, error: BaseException, *, may_be_retried: bool
+    ) -> Outcome:
         failure = encode_failure(error, self._serializer)
-        record = prepared.record(_FAILED, started_at, self._clock.now(), failure=failure)
-        return Outcome(record, None, decode_failure(failure.document, failure.message, self._serializer))
+        record = prepared.record(_FAILED, first_at, self._clock.now(), failure=failure)
+        decoded = decode_failure(failure.document, failure.message, self._serializer)
+        return Outcome(record, None, decoded, error, first_at, may_be_retried)
 
 
 def better_error(result: Any, what: str, error: SerializationError) -> SerializationError:

@@ -15,7 +15,7 @@ import contextlib
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,8 +24,8 @@ from .._context import Unwind, current_scope, watch_threads
 from .._forks import watch_forks
 from .._registry import WorkflowRegistry
 from ..db_manager.base import BaseDatabaseManager
-from ..errors import ClaimLostError, OrchestratorStateError, StorageError
-from ..models import WorkflowEnd, WorkflowRecord
+from ..errors import ClaimLostError, OrchestratorStateError, StorageError, UnsupportedOperationError
+from ..models import ControlRequest, EventRecord, StepRecord, WorkflowEnd, WorkflowRecord, WorkflowSuspension
 from ..serialization import Serializer
 from .bodies import BodyRunner
 from .exits import leave_at_exit
@@ -90,7 +90,7 @@ class Engine:
     def after_fork_in_child(self) -> None:
         """Let go of the parent's threads; the runs go on there, not here."""
         for run in self._runs.values():
-            run.is_active = False  # the child of a workflow's thread has its context, but must not record
+            run.abandon()  # the child of a workflow's thread has its context, but must not record
         if self._state in ("running", "stopping"):
             self._state = "forked"
         self._renew_lock()
@@ -192,8 +192,22 @@ class Engine:
 
     # --- handing out work -------------------------------------------------------------------------------------------
 
-    def create(self, record: WorkflowRecord) -> WorkflowRecord | None:
+    def wake(self) -> None:
+        """Look for runs to take up, because one has just become ready."""
+        with self._lock:
+            self._something_waits = True
+            if self._state == "running" and self._busy < self._capacity:
+                self._recovery.wake()
+
+    def create(
+        self, record: WorkflowRecord, *, steps: Sequence[StepRecord] = (), events: Sequence[EventRecord] = ()
+    ) -> WorkflowRecord | None:
         """Store a new run, which nobody has claimed, and run it where a worker is free.
+
+        Args:
+            record: The run.
+            steps: A history that it begins with.
+            events: Events that it begins with.
 
         Returns:
             What ``create_workflow`` returns: ``None``, or the run that has the id already.
@@ -202,19 +216,18 @@ class Engine:
             OrchestratorStateError: The orchestrator was stopped, or was started before a fork.
         """
         self._check_accepting()
+        history: dict[str, Any] = {"steps": steps, "events": events} if steps or events else {}
         if not self._reserve_one():
-            existing = self.database.create_workflow(record)
-            self._something_waits = True
-            if self._state == "running" and self._busy < self._capacity:
-                self._recovery.wake()
+            existing = self.database.create_workflow(record, **history)
+            self.wake()
             return existing
         handed_over = False
         try:
             own = replace(record, owner=self.owner, epoch=1)
-            existing = self.database.create_workflow(own)
+            existing = self.database.create_workflow(own, **history)
             if existing is None:
                 handed_over = True
-                self.dispatch(own, is_new=True)
+                self.dispatch(own, is_new=not history)
             return existing
         finally:
             if not handed_over:
@@ -312,23 +325,80 @@ class Engine:
         """See ``RunHost``."""
         self._activity_threads.submit(work)
 
+    def hold(self, seconds: float) -> None:
+        """See ``RunHost``."""
+        if self._leaving.wait(seconds):
+            raise Unwind
+
+    @property
+    def can_wait(self) -> bool:
+        """See ``RunHost``."""
+        return "waiting" in self.database.capabilities
+
+    def require_waiting(self, what: str) -> None:
+        """See ``RunHost``."""
+        if not self.can_wait:
+            raise UnsupportedOperationError(
+                f'{type(self.database).__name__} cannot {what}: it lacks the capability "waiting"; use '
+                "SQLiteDatabaseManager"
+            )
+
     def finish(self, record: WorkflowRecord, end: WorkflowEnd) -> WorkflowRecord | None:
         """See ``RunHost``."""
-        if self._state != "running" or self._busy > self._capacity:
+        if not self._may_claim:
             self.persist(lambda: self.database.finish_workflow(record.id, record.epoch, end))
+            self._something_waits = self._something_waits or record.parent_id is not None
             return None
         claimed = self.persist(
             lambda: self.database.finish_and_claim(
                 record.id, record.epoch, end, owner=self.owner, names=self.workflow_names()
             )
         )
+        return self._following(claimed, end.children)
+
+    def suspend(self, record: WorkflowRecord, suspension: WorkflowSuspension) -> WorkflowRecord | None:
+        """See ``RunHost``."""
+        if not self._may_claim:
+            self.persist(lambda: self.database.suspend_workflow(record.id, record.epoch, suspension))
+            self._something_waits = True
+            following = None
+        else:
+            claimed = self.persist(
+                lambda: self.database.suspend_and_claim(
+                    record.id, record.epoch, suspension, owner=self.owner, names=self.workflow_names()
+                )
+            )
+            following = self._following(claimed, suspension.children)
+        if suspension.wake_at is not None:
+            self._recovery.expect(suspension.wake_at)
+        return following
+
+    @property
+    def _may_claim(self) -> bool:
+        """Whether a worker that ends one run may take up another one."""
+        return self._state == "running" and self._busy <= self._capacity
+
+    def _following(self, claimed: list[WorkflowRecord], children: Sequence[WorkflowRecord]) -> WorkflowRecord | None:
+        """Return the run that was claimed in another's place, if it is to run."""
+        if children:
+            self.notice_children()
         if not claimed:
             return None
         if self._state != "running":  # stopped meanwhile: what is not begun stays for others
             self.persist(lambda: self.database.release_workflow(claimed[0].id, claimed[0].epoch))
             return None
-        following: WorkflowRecord = claimed[0]
-        return following
+        return claimed[0]
+
+    def notice_children(self) -> None:
+        """See ``RunHost``."""
+        self.wake()
+
+    def notice_request(self, workflow_id: str, request: ControlRequest | None) -> None:
+        """See ``RunHost``."""
+        run = self._runs.get(workflow_id)
+        if run is not None:
+            run.notice(request)
+        self.wake()
 
     # --- what the recovery loop and the orchestrator need -------------------------------------------------------------
 

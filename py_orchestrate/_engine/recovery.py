@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection
+from datetime import datetime
 from typing import Protocol
 
 from .._clock import Clock
@@ -59,9 +60,11 @@ class RecoveryLoop:
         self._host = host
         self._poll_interval = poll_interval_seconds
         self._poll_due = host.clock.monotonic()
+        self._next_wake: datetime | None = None
         self._backoff = 0.0
         self._unknown_names: set[str] = set()
         self._claiming = threading.Lock()
+        self._expecting = threading.Lock()
         self._runs_begun = 0
         self._runs_seen = 0
         self._dozes = False
@@ -77,6 +80,19 @@ class RecoveryLoop:
         """Look for runs to take up now."""
         self._poll_due = self._host.clock.monotonic()
         self._wake.set()
+
+    def expect(self, wake_at: datetime) -> None:
+        """Take up runs also at a time, because one of them wakes then."""
+        if self._remember(wake_at):
+            self._wake.set()
+
+    def _remember(self, wake_at: datetime) -> bool:
+        """Note a time to take up runs at; return whether it is the earliest."""
+        with self._expecting:
+            if self._next_wake is not None and self._next_wake <= wake_at:
+                return False
+            self._next_wake = wake_at
+            return True
 
     def notice_run(self) -> None:
         """Tell the loop that a run has begun, so that it looks after it; only a loop that dozes has to be woken."""
@@ -102,15 +118,15 @@ class RecoveryLoop:
         busy = bool(runs) or self._runs_begun != self._runs_seen
         self._runs_seen = self._runs_begun
         for run in runs:
-            self._guarded(run.store_what_lingers)
-        if now >= self._poll_due:
+            self._guarded(run.tend)
+        if now >= self._poll_due or self._seconds_to_wake() <= 0:
             self._poll_due = now + self._poll_interval  # before the claim, so that a wake() meanwhile counts
-            if self._guarded(self._claim):
+            if self._guarded(self._poll):
                 self._backoff = 0.0
             else:
                 self._backoff = min(max(self._backoff * 2, 0.5), _LONGEST_BACKOFF_SECONDS)
                 self._poll_due = now + max(self._poll_interval, self._backoff)
-        wait = self._poll_due - now
+        wait = min(self._poll_due - now, self._seconds_to_wake())
         return min(wait, LINGER_SECONDS) if busy else wait
 
     def _main(self) -> None:
@@ -122,13 +138,35 @@ class RecoveryLoop:
             if not self._stopping:
                 self._wake.wait(max(0.0, wait))
 
+    def _seconds_to_wake(self) -> float:
+        with self._expecting:
+            if self._next_wake is None:
+                return float("inf")
+            return (self._next_wake - self._host.clock.now()).total_seconds()
+
+    def _poll(self) -> None:
+        with self._expecting:
+            self._next_wake = None  # before the look, so that an expect() meanwhile counts
+        self._claim()
+        wake_at = self._host.database.next_wake()
+        # What is due and was not claimed waits for a worker: they take up what is due as they become free.
+        if wake_at is not None and wake_at > self._host.clock.now():
+            self._remember(wake_at)
+        runs = self._host.active_runs()
+        requests = self._host.database.pending_requests(self._host.owner) if runs else {}
+        for run in runs:
+            if run.record.id in requests:
+                run.notice(requests[run.record.id])
+
     def _claim(self) -> None:
         names = self._host.workflow_names()
         with self._claiming:
             reserved = self._host.reserve()
             try:
                 if reserved:
-                    for record in self._host.database.claim_workflows(self._host.owner, names, reserved):
+                    for record in self._host.database.claim_workflows(
+                        self._host.owner, names, reserved, now=self._host.clock.now()
+                    ):
                         reserved -= 1
                         self._host.dispatch(record, is_new=False)
             finally:

@@ -5,7 +5,7 @@ call, the code no longer is the code that wrote the history, and nothing it comp
 
 Two special cases. A recorded failure at the very end of the history is not replayed but run again, because a recovery
 runs again what was interrupted or failed; once anything is recorded after it, the workflow has acted on the failure,
-and it is replayed. And 1.0.2's steps, which have no ordinals (theirs are negative), are matched by name, in their
+and it is replayed. (Not so where a retry policy has used up its attempts: then none is free.) And 1.0.2's steps, which have no ordinals (theirs are negative), are matched by name, in their
 order, wherever no step of ours is recorded.
 """
 
@@ -19,6 +19,8 @@ from ..models import ActivityStatus, StepOutcome
 
 _COMPLETED: Final = ActivityStatus.COMPLETED.value
 _FAILED: Final = ActivityStatus.FAILED.value
+_RUNNING: Final = ActivityStatus.RUNNING.value
+_GOES_ON: Final = (ActivityStatus.WAITING.value, ActivityStatus.RETRYING.value, ActivityStatus.CANCELLED.value)
 
 
 class Run:
@@ -57,19 +59,30 @@ Decision = StepOutcome | Run | Mismatch
 
 
 class History:
-    """The recorded outcomes of one run, as a replay uses them up."""
+    """The recorded outcomes of one run, as a replay uses them up.
 
-    __slots__ = ("_legacy", "_steps", "last")
+    Attributes:
+        last: The highest ordinal that is recorded; -1 for none.
+        has_legacy: Whether 1.0.2 began this run.
+    """
+
+    __slots__ = ("_legacy", "_steps", "has_legacy", "last")
 
     def __init__(self, outcomes: Iterable[StepOutcome] = ()) -> None:
         steps = {outcome.sequence: outcome for outcome in outcomes}
         self._legacy: dict[str, deque[StepOutcome]] = {}
-        for sequence in sorted(sequence for sequence in steps if sequence < 0):
+        legacy = sorted(sequence for sequence in steps if sequence < 0)
+        self.has_legacy = bool(legacy)
+        for sequence in legacy:
             outcome = steps.pop(sequence)
             if outcome.status == _COMPLETED:
                 self._legacy.setdefault(outcome.name, deque()).append(outcome)
         self._steps = steps
         self.last = max(steps, default=-1)
+
+    def of_kind(self, kind: str) -> list[StepOutcome]:
+        """Return what is recorded of one kind, by sequence."""
+        return [self._steps[sequence] for sequence in sorted(self._steps) if self._steps[sequence].kind == kind]
 
     @property
     def is_empty(self) -> bool:
@@ -77,15 +90,24 @@ class History:
         return not self._steps and not self._legacy
 
     def decide(self, sequence: int, kind: str, name: str) -> Decision:
-        """Return the outcome to replay, ``RUN``, or the mismatch, for the call at ``sequence``."""
+        """Return the outcome to replay or to go on from, ``RUN``, or the mismatch, for the call at ``sequence``."""
         step = self._steps.get(sequence)
         if step is None:
             return self._decide_legacy(name) if kind == "activity" else RUN
         if step.name != name or step.kind != kind:
             return Mismatch(sequence, _shown(step.kind, step.name), _shown(kind, name))
-        if step.status == _COMPLETED or (step.status == _FAILED and sequence < self.last):
-            return step
-        return RUN
+        return step if self._counts(step) else RUN
+
+    def _counts(self, step: StepOutcome) -> bool:
+        """Return whether what is recorded is replayed, or gone on from."""
+        if step.status == _FAILED:
+            # The last word, unless the workflow has not acted on it, and no retry policy counts the attempts.
+            return step.kind != "activity" or step.sequence < self.last or step.state is not None
+        return (
+            step.status == _COMPLETED
+            or step.status in _GOES_ON
+            or (step.status == _RUNNING and step.state is not None)  # an attempt after the first
+        )
 
     def leftover(self, sequence: int) -> Mismatch | None:
         """Return the mismatch of a code that ended with ``sequence`` calls while more are recorded, if so."""

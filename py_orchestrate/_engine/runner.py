@@ -1,73 +1,52 @@
 """One attempt of one workflow, on the calling thread.
 
-The run is the scope that its workflow's durable calls find. Each call gets the next ordinal, asks the history, and is
-replayed or run. What a call came to is kept until the next effect is about to start (another activity's body, a
-submission), and is stored then, before it: one durable write for each activity, and none for the last, which shares the
-run's end. Meanwhile the workflow's own code goes on. The background loop stores what has been kept for long, and marks
-bodies that run for long as ``running``, so that a slow workflow can be watched and little is repeated after a crash.
-
-Guarantees for threads: everything that is not said otherwise happens on the workflow's thread. ``_keeping`` guards what
-is kept, and is held through the write, so that the workflow's next effect waits for a write of the background loop.
+The run is the scope that its workflow's durable calls find. It hands them to its parts: what is recorded to the journal
+(``journal.py``), calls of activities to ``activities.py``, waits to ``waits.py``; what stops a call is decided in
+``interrupts.py``. When the code has ended, or has to leave, the run stores that, in one commit with its last steps.
 """
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
-import hashlib
 import logging
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from datetime import datetime
 from typing import Any, NoReturn, Protocol
 
-from .._clock import Clock
-from .._context import Unwind, ended_run_error, foreign_thread_error, set_scope
-from .._failures import Failure, decode_failure, encode_failure
+from .._context import Unwind, set_scope
+from .._failures import Failure, encode_failure
 from .._futures import DurableFuture
-from .._identifiers import MAX_WORKFLOW_ID_LENGTH, new_workflow_id
-from .._registry import Definition, WorkflowRegistry
-from ..db_manager.base import BaseDatabaseManager
-from ..durable import ActivityInfo, WorkflowInfo
-from ..errors import ClaimLostError, NonDeterminismError, SerializationError
-from ..models import ActivityStatus, StepOutcome, StepRecord, WorkflowEnd, WorkflowRecord, WorkflowStatus
-from ..serialization import Serializer
-from .bodies import Body, BodyRunner, Outcome, PreparedBody, better_error
-from .replay import History, Mismatch
+from .._options import ActivityOptions, RunOptions
+from .._registry import Definition
+from ..durable import WorkflowInfo
+from ..errors import SerializationError, WorkflowCancelled
+from ..models import (
+    NEVER,
+    ControlRequest,
+    WorkflowEnd,
+    WorkflowRecord,
+    WorkflowStatus,
+    WorkflowSuspension,
+)
+from .activities import ActivityCalls, ActivityHost
+from .bodies import better_error
+from .interrupts import Interrupts
+from .journal import Journal, non_determinism
+from .waits import WaitHost, Waits, child_id_of
 
 _logger = logging.getLogger(__name__)
 
-_COMPLETED = ActivityStatus.COMPLETED.value
-_RUNNING = ActivityStatus.RUNNING.value
 
-
-class RunHost(Protocol):
+class RunHost(ActivityHost, WaitHost, Protocol):
     """What a run needs of the engine around it."""
-
-    database: BaseDatabaseManager
-    registry: WorkflowRegistry
-    serializer: Serializer
-    clock: Clock
-    bodies: BodyRunner
-
-    @property
-    def is_leaving(self) -> bool:
-        """Whether runs are to end at their next durable call, to be taken up again later."""
-        ...
-
-    def persist(self, write: Callable[[], Any]) -> Any:
-        """Make the write, again and again while the storage fails.
-
-        Raises:
-            Unwind: The claim is lost, or the engine is leaving.
-        """
-        ...
-
-    def in_background(self, work: Callable[[], None]) -> None:
-        """Run ``work`` on one of the threads for submitted activities."""
-        ...
 
     def finish(self, record: WorkflowRecord, end: WorkflowEnd) -> WorkflowRecord | None:
         """Store the run's end; return another run to go on with, if one was claimed in the same breath."""
+        ...
+
+    def suspend(self, record: WorkflowRecord, suspension: WorkflowSuspension) -> WorkflowRecord | None:
+        """Store what the run waits for; return another run to go on with, as above."""
         ...
 
 
@@ -81,17 +60,10 @@ class WorkflowRun:
         self._host = host
         self.record = record
         self._is_new = is_new
-        self._history = History()
-        self._replaying = False
-        self._sequence = 0
-        self._thread = threading.get_ident()
-        self._left: BaseException | None = None
-        self._pending: list[Future[Any]] = []
-        self._keeping = threading.Lock()
-        self._kept: list[StepRecord] = []
-        self._started: dict[int, StepRecord] = {}
-        self.is_active = True
-        self.current_activity: str | None = record.current_activity
+        self.journal = Journal(host, record)
+        self._interrupts = Interrupts(host, self.journal)
+        self._activities = ActivityCalls(host, self.journal, self._interrupts)
+        self._waits = Waits(host, self.journal, self._interrupts)
 
     # --- the attempt ------------------------------------------------------------------------------------------------
 
@@ -101,45 +73,45 @@ class WorkflowRun:
             try:
                 end = self._attempt()
             finally:
-                with self._keeping:  # from here on the background loop leaves the run alone
-                    self.is_active = False
+                self.journal.close()
+            if isinstance(end, WorkflowSuspension):
+                return self._host.suspend(self.record, end)
             return self._host.finish(self.record, end)
         except Unwind:
-            self._give_up()
+            self.journal.hand_back()
         except Exception:  # a store or a log handler of the user's that raises what it should not
-            self._give_up()
+            self.journal.hand_back()
             _logger.exception("workflow %r (%s) is handed back and tried again", self.record.name, self.record.id)
         return None
 
-    def _attempt(self) -> WorkflowEnd:
+    def _attempt(self) -> WorkflowEnd | WorkflowSuspension:
         if not self._is_new:
-            outcomes = self._host.persist(lambda: self._host.database.load_outcomes(self.record.id))
-            self._history = History(outcomes)
-            self._replaying = not self._history.is_empty
+            self.journal.load()
+        if self._interrupts.is_cancellation_wanted and self.journal.history.is_empty:
+            self._interrupts.raised = self._interrupts.cancellation()  # it has not begun, so there is nothing to undo
+            return self._ended(None, None)
         error: BaseException | None = None
         output: str | None = None
+        next_attempt: datetime | None = None
         try:
             output = contextvars.copy_context().run(self._run_code)
         except BaseException as raised:  # noqa: BLE001 - SystemExit and the like fail the run, not the process
             error = raised
         finally:
-            self._await_submitted()
-        if self._left is not None:
+            next_attempt = self._activities.wait_for_submitted()
+        if self.journal.left is not None:
             # The code caught the signal or the fatal error that it was left with; what it did after that counts for
             # nothing.
-            error = self._left
+            error = self.journal.left
         if isinstance(error, Unwind):
-            raise error
-        if error is None and (leftover := self._history.leftover(self._sequence)):
-            error = _non_determinism(leftover)
-        return self._done(output) if error is None else self._failed(error)
-
-    def _await_submitted(self) -> None:
-        """Wait for what was submitted: nothing of this run may be running, or be missing, when its end is stored."""
-        for future in self._pending:
-            error = future.exception()
-            if isinstance(error, Unwind):  # it could not be run or recorded, and the code need not have looked at it
-                self._left = self._left or error
+            if not self._interrupts.waits:
+                raise error
+            return self._suspension(next_attempt)
+        if next_attempt is not None and self._interrupts.raised is None:
+            # A submitted activity is still to be tried again: the end is not the end yet.
+            self._interrupts.wake_at = NEVER
+            return self._suspension(next_attempt)
+        return self._ended(output, error)
 
     def _run_code(self) -> str:
         set_scope(self)  # in a context of its own, so there is nothing to take back
@@ -154,262 +126,148 @@ class WorkflowRun:
         except SerializationError as error:
             raise better_error(result, what, error) from None
 
-    def _done(self, output: str | None) -> WorkflowEnd:
-        return WorkflowEnd(
-            status=WorkflowStatus.DONE,
-            output=output,
-            steps=tuple(self._kept),
-            finished_at=self._host.clock.now(),
+    def _suspension(self, next_attempt: datetime | None) -> WorkflowSuspension:
+        wake_at = self._interrupts.wake_at
+        if wake_at is not None and next_attempt is not None:
+            wake_at = min(wake_at, next_attempt)
+        steps, children = self.journal.take()
+        return WorkflowSuspension(
+            wake_at=wake_at,
+            waiting_for=self._interrupts.waiting_for,
+            signals=self.record.signals,
+            steps=steps,
+            children=children,
+            suspended_at=self._host.clock.now(),
         )
 
-    def _failed(self, error: BaseException) -> WorkflowEnd:
-        failure: Failure = encode_failure(error, self._host.serializer)
-        _logger.error(
-            "workflow %r (%s) failed: %s",
+    def _ended(self, output: str | None, error: BaseException | None) -> WorkflowEnd:
+        error = self._interrupts.verdict(error)
+        if error is None and (leftover := self.journal.history.leftover(self.journal.sequence)):
+            error = non_determinism(leftover)
+        steps, children = self.journal.take()
+        now = self._host.clock.now()
+        if error is None:
+            return WorkflowEnd(
+                status=WorkflowStatus.DONE, output=output, steps=steps, children=children, finished_at=now
+            )
+        failure: Failure = encode_failure(error, self._host.serializer, step=self.journal.origin_of(error))
+        is_cancelled = isinstance(error, WorkflowCancelled) and error is self._interrupts.raised
+        self._log(error, failure, is_cancelled=is_cancelled)
+        return WorkflowEnd(
+            status=WorkflowStatus.CANCELLED if is_cancelled else WorkflowStatus.FAILED,
+            error=failure.document,
+            error_message=failure.message,
+            current_activity=self.journal.current_activity,
+            steps=steps,
+            children=children,
+            finished_at=now,
+        )
+
+    def _log(self, error: BaseException, failure: Failure, *, is_cancelled: bool) -> None:
+        _logger.log(
+            logging.INFO if is_cancelled else logging.ERROR,
+            "workflow %r (%s) %s: %s",
             self.record.name,
             self.record.id,
+            "was cancelled" if is_cancelled else "failed",
             failure.message,
-            exc_info=error,
+            exc_info=None if is_cancelled else error,
             extra={
                 "workflow_id": self.record.id,
                 "workflow_name": self.record.name,
-                "workflow_step": self._sequence,
+                "workflow_step": self.journal.sequence,
             },
         )
-        return WorkflowEnd(
-            status=WorkflowStatus.FAILED,
-            error=failure.document,
-            error_message=failure.message,
-            current_activity=self.current_activity,
-            steps=tuple(self._kept),
-            finished_at=self._host.clock.now(),
-        )
 
-    def _give_up(self) -> None:
-        """Store what is kept and free the run for others; where that fails, the owner's end will free it."""
-        try:
-            with self._keeping:
-                if self._kept:
-                    self._host.database.record_steps(self.record.id, self.record.epoch, self._kept)
-                    self._kept = []
-            self._host.database.release_workflow(self.record.id, self.record.epoch)
-        except ClaimLostError as lost:
-            _logger.debug("%s", lost)
-        except Exception as error:  # noqa: BLE001 - as above
-            _logger.warning("workflow %s could not be handed back: %s", self.record.id, error)
+    # --- for the background loop and the engine -----------------------------------------------------------------------
 
-    # --- durable calls, from the workflow's code --------------------------------------------------------------------
+    @property
+    def is_active(self) -> bool:
+        """See ``Scope``."""
+        return self.journal.is_active
 
-    def call_activity(self, name: str, _function: Callable[..., Any] | None, args: Any, kwargs: Any) -> Any:
+    def abandon(self) -> None:
+        """Let no call of this run be made in this process: it is a fork's child, and the run goes on in the parent."""
+        self.journal.is_active = False
+
+    @property
+    def current_activity(self) -> str | None:
+        """The activity that runs now."""
+        return self.journal.current_activity
+
+    def tend(self) -> None:
+        """Store what lingers, and start the attempts that are due; called by the background loop, on its thread."""
+        self.journal.store_what_lingers()
+        self._activities.start_due()
+
+    def notice(self, request: ControlRequest | None) -> None:
+        """Take note of what was requested of the run; on any thread."""
+        self.journal.request = request
+
+    # --- durable calls, from the workflow's code (see ``WorkflowScope``) ------------------------------------------------
+
+    def call_activity(
+        self,
+        name: str,
+        _function: Callable[..., Any] | None,
+        args: Any,
+        kwargs: Any,
+        options: ActivityOptions | None = None,
+    ) -> Any:
         """See ``Scope``. The function at hand does not count: the name decides."""
-        sequence, step = self._next("activity", name)
-        if step is not None:
-            return self._replayed(step)
-        prepared = self._host.bodies.prepare(Body(sequence, name, args, kwargs))
-        self._store_kept()
-        outcome = self._run_body(prepared)
-        with self._keeping:
-            self._started.pop(sequence, None)
-            self._kept.append(outcome.record)
-        if outcome.error is not None:
-            raise outcome.error
-        return outcome.value
+        return self._activities.call(name, args, kwargs, options)
 
     def submit_activity(
-        self, name: str, _function: Callable[..., Any] | None, args: Any, kwargs: Any
+        self,
+        name: str,
+        _function: Callable[..., Any] | None,
+        args: Any,
+        kwargs: Any,
+        options: ActivityOptions | None = None,
     ) -> DurableFuture[Any]:
         """See ``Scope``."""
-        sequence, step = self._next("activity", name)
-        future: Future[Any] = Future()
-        if step is not None:
-            try:
-                future.set_result(self._replayed(step))
-            except BaseException as error:  # noqa: BLE001 - raised by result()
-                future.set_exception(error)
-        else:
-            prepared = self._host.bodies.prepare(Body(sequence, name, args, kwargs))
-            self._store_kept()
-            self._pending.append(future)
-            context = contextvars.copy_context()  # what the workflow set is seen there; what is set there ends there
-            self._host.in_background(lambda: context.run(self._run_submitted, prepared, future))
-        return DurableFuture(future, self._wait_for)
+        return self._activities.submit(name, args, kwargs, options)
+
+    def submit_workflow(
+        self, name: str, function: Callable[..., Any] | None, args: Any, kwargs: Any, options: RunOptions
+    ) -> DurableFuture[Any]:
+        """See ``WorkflowScope``."""
+        if self.journal.history.has_legacy or not self._host.can_wait:
+            # 1.0.2 recorded a nested workflow's steps as its caller's, and so does a store that has no children.
+            return DurableFuture.of_call(function or self._host.registry.get_workflow(name), *args, **kwargs)
+        return self._waits.start_child(name, args, kwargs, options)
+
+    def sleep_until(self, moment: Callable[[datetime], datetime], arguments: str) -> None:
+        """See ``WorkflowScope``."""
+        self._host.require_waiting("keep timers")
+        self._waits.sleep_until(moment, arguments)
+
+    def wait_for_event(self, name: str, timeout: float | None, deadline_of: Callable[[datetime], datetime]) -> Any:
+        """See ``WorkflowScope``."""
+        self._host.require_waiting("keep events")
+        return self._waits.wait_for_event(name, timeout, deadline_of)
+
+    def shield(self) -> contextlib.AbstractContextManager[None]:
+        """See ``WorkflowScope``."""
+        return self._interrupts.shield()
 
     def unwind(self) -> NoReturn:
         """See ``Scope``."""
-        self._left = self._left or Unwind()
-        raise self._left
+        self.journal.unwind()
 
     def next_effect_id(self) -> str:
         """Return an id for an effect at this place of the code, the same in every replay, and store what is kept."""
-        sequence, _ = self._next("effect", "effect")
-        self._store_kept()
-        found = f"{self.record.id}-{sequence}"
-        if len(found) > MAX_WORKFLOW_ID_LENGTH:
-            found = f"{hashlib.sha256(self.record.id.encode()).hexdigest()}-{sequence}"
-        return found
+        self._interrupts.guard()
+        sequence, _ = self.journal.next("effect", "effect")
+        self.journal.store()
+        return child_id_of(self.record.id, sequence)
 
     def info(self) -> WorkflowInfo:
         """See ``Scope``."""
         return WorkflowInfo(
             workflow_id=self.record.id,
             name=self.record.name,
-            sequence=self._sequence,
-            is_replaying=self._replaying,
+            attempt=self.record.epoch,
+            sequence=self.journal.sequence,
+            is_replaying=self.journal.is_replaying,
         )
-
-    def _next(self, kind: str, name: str) -> tuple[int, StepOutcome | None]:
-        """Return the next call's ordinal and its recorded outcome, if there is one to replay."""
-        if threading.get_ident() != self._thread:
-            raise foreign_thread_error()
-        if not self.is_active:
-            raise ended_run_error()
-        if self._left is None and self._host.is_leaving:
-            self._left = Unwind()
-        if self._left is not None:
-            # An error only once, then a signal: a loop that tries again after any Exception must come to an end.
-            raise self._left if isinstance(self._left, Unwind) else Unwind
-        sequence = self._sequence
-        self._sequence += 1
-        decision = self._history.decide(sequence, kind, name)
-        if isinstance(decision, StepOutcome):
-            return sequence, decision
-        if isinstance(decision, Mismatch):
-            self._left = _non_determinism(decision)
-            raise self._left
-        # An effect is never recorded itself, so it tells nothing unless the history ends before it.
-        self._replaying = self._replaying and kind == "effect" and sequence < self._history.last
-        return sequence, None
-
-    def _replayed(self, step: StepOutcome) -> Any:
-        if step.status != _COMPLETED:
-            raise decode_failure(step.error, None, self._host.serializer)
-        function = self._host.registry.activities.get(step.name)
-        types = None if function is None else self._host.registry.activity_definition(step.name).types
-        try:
-            return self._host.serializer.decode(step.output or "null", types=types)
-        except SerializationError as error:  # no failure of the activity's, which the code might handle
-            self._left = error
-            raise
-
-    def _wait_for(self, future: Future[Any]) -> Any:
-        if threading.get_ident() != self._thread:
-            raise foreign_thread_error()
-        try:
-            return future.result()
-        except Unwind as signal:
-            self._left = self._left or signal
-            raise
-
-    # --- bodies -----------------------------------------------------------------------------------------------------
-
-    def _run_body(self, prepared: PreparedBody) -> Outcome:
-        self.current_activity = prepared.name
-        # Only the background loop looks at this, should the body run for long.
-        self._started[prepared.sequence] = prepared.record(_RUNNING, self._host.clock.now(), None)
-        return self._host.bodies.run(prepared, ActivityScope(self, prepared))
-
-    def _run_submitted(self, prepared: PreparedBody, future: Future[Any]) -> None:
-        """Run a submitted body and store its outcome; on a thread for submitted activities."""
-        try:
-            if self._host.is_leaving:
-                raise Unwind  # noqa: TRY301 - the future carries it to the workflow's thread
-            outcome = self._run_body(prepared)
-            with self._keeping:
-                self._started.pop(prepared.sequence, None)
-            self._host.persist(
-                lambda: self._host.database.record_steps(self.record.id, self.record.epoch, [outcome.record])
-            )
-        except BaseException as error:  # noqa: BLE001 - raised where the future is waited for
-            future.set_exception(error)
-            return
-        if outcome.error is not None:
-            future.set_exception(outcome.error)
-        else:
-            future.set_result(outcome.value)
-
-    # --- what is kept -----------------------------------------------------------------------------------------------
-
-    def _store_kept(self) -> None:
-        """Make everything before this point durable, so that the next effect may start."""
-        with self._keeping:
-            if not self._kept:
-                return
-            try:
-                self._host.persist(
-                    lambda: self._host.database.record_steps(self.record.id, self.record.epoch, self._kept)
-                )
-            except Unwind as signal:
-                self._left = signal
-                raise
-            self._kept = []
-
-    def store_what_lingers(self) -> None:
-        """Store what is kept and mark the bodies that run; called by the background loop, on its thread."""
-        if not self._keeping.acquire(blocking=False):
-            return  # the run is storing right now
-        try:
-            if not self.is_active or not (self._kept or self._started):
-                return
-            steps = [*self._kept, *self._started.values()]
-            self._host.database.record_steps(
-                self.record.id, self.record.epoch, steps, current_activity=self.current_activity
-            )
-            self._kept = []
-            self._started.clear()  # marked once is enough
-        except ClaimLostError as lost:
-            _logger.debug("%s", lost)
-            self._left = self._left or Unwind()
-        finally:
-            self._keeping.release()
-
-
-class ActivityScope:
-    """What stands around an activity's body: calls in here are plain calls."""
-
-    __slots__ = ("_prepared", "_run")
-
-    is_workflow = False
-
-    def __init__(self, run: WorkflowRun, prepared: PreparedBody) -> None:
-        self._run = run
-        self._prepared = prepared
-
-    @property
-    def is_active(self) -> bool:
-        """See ``Scope``."""
-        return self._run.is_active
-
-    def call_activity(self, name: str, function: Callable[..., Any] | None, args: Any, kwargs: Any) -> Any:
-        """See ``Scope``: a plain call."""
-        if function is None:
-            function = self._run._host.registry.get_activity(name)  # noqa: SLF001 - one module's two classes
-        return function(*args, **kwargs)
-
-    def submit_activity(
-        self, name: str, function: Callable[..., Any] | None, args: Any, kwargs: Any
-    ) -> DurableFuture[Any]:
-        """See ``Scope``: a plain call, made at once."""
-        return DurableFuture.of_call(self.call_activity, name, function, args, kwargs)
-
-    def unwind(self) -> NoReturn:
-        """See ``Scope``."""
-        self._run.unwind()
-
-    def next_effect_id(self) -> str:
-        """See ``Scope``: an activity's effects are not replayed, so any fresh id will do."""
-        return new_workflow_id()
-
-    def info(self) -> ActivityInfo:
-        """See ``Scope``."""
-        record = self._run.record
-        return ActivityInfo(
-            workflow_id=record.id,
-            workflow_name=record.name,
-            name=self._prepared.name,
-            sequence=self._prepared.sequence,
-            idempotency_key=f"{record.id}:{self._prepared.sequence}",
-        )
-
-
-def _non_determinism(mismatch: Mismatch) -> NonDeterminismError:
-    return NonDeterminismError(mismatch.message, mismatch.sequence, mismatch.recorded, mismatch.called)

@@ -99,11 +99,21 @@ class EventLoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run the coroutine on the loop and wait for what it comes to."""
+    def run(
+        self, coroutine: Coroutine[Any, Any, Any], on_start: Callable[[Callable[[], object]], object] | None = None
+    ) -> Any:
+        """Run the coroutine on the loop and wait for what it comes to.
+
+        Args:
+            coroutine: What to run.
+            on_start: Is handed what cancels it.
+        """
         import asyncio  # half of this package's import time, and needed by async activities only
 
-        error, result = asyncio.run_coroutine_threadsafe(_outcome(coroutine), self._started_loop()).result()
+        future = asyncio.run_coroutine_threadsafe(_outcome(coroutine), self._started_loop())
+        if on_start is not None:
+            on_start(future.cancel)
+        error, result = future.result()
         if error is not None:
             raise error
         return result

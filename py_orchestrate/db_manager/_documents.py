@@ -1,7 +1,8 @@
 """Between the engine's records and 1.0.2's instances.
 
 1.0.2's records hold payloads as JSON data and have no room for a step's ordinal or its failure document. An execution's
-id carries the ordinal (``<workflow id>:<ordinal>``), and the ``output_data`` of what failed carries the document.
+id carries the ordinal (``<workflow id>:<ordinal>``), and the ``output_data`` of what failed carries the document, with
+the step's state (which attempt failed) as one more key.
 Executions whose id has another form are 1.0.2's own; they get negative ordinals, oldest lowest.
 """
 
@@ -24,7 +25,8 @@ from ..models import (
 )
 
 _COMPLETED = ActivityStatus.COMPLETED.value
-_FAILED = ActivityStatus.FAILED.value
+_UNSUCCESSFUL_STEPS = (ActivityStatus.FAILED.value, ActivityStatus.RETRYING.value)
+_STATE = "step_state"
 _UNSUCCESSFUL = (WorkflowStatus.FAILED, WorkflowStatus.CANCELLED)
 _DOCUMENT_KEYS = {"type", "message", "args"}
 _ORDINAL = re.compile(r"0|[1-9][0-9]{0,17}")
@@ -101,13 +103,16 @@ def with_claim(record: WorkflowRecord, owner: str | None, epoch: int) -> Workflo
 
 def execution_from_step(workflow_id: str, step: StepRecord) -> ActivityExecution:
     """Return the step as 1.0.2's execution."""
-    payload = step.error if step.status == _FAILED and step.error is not None else step.output
+    payload = step.error if step.status in _UNSUCCESSFUL_STEPS and step.error is not None else step.output
+    data = json.loads(payload) if payload is not None else None
+    if step.state is not None and isinstance(data, dict) and step.status in _UNSUCCESSFUL_STEPS:
+        data = {**data, _STATE: json.loads(step.state)}
     return ActivityExecution(
         id=step_id(workflow_id, step.sequence),
         workflow_id=workflow_id,
         activity_name=step.name,
         input_data=json.loads(step.input),
-        output_data=json.loads(payload) if payload is not None else None,
+        output_data=data,
         status=step.status,
         error_message=step.error_message,
         created_at=step.started_at,
@@ -126,9 +131,13 @@ def steps_from_executions(workflow_id: str, executions: Sequence[ActivityExecuti
             sequence = int(ordinal)
         else:
             sequence, foreign = -foreign, foreign - 1
-        text = to_text(execution.output_data)
-        is_document = execution.status == _FAILED and isinstance(execution.output_data, dict)
-        has_output = execution.status == _COMPLETED or execution.output_data is not None
+        data, state = execution.output_data, None
+        is_document = execution.status in _UNSUCCESSFUL_STEPS and isinstance(data, dict)
+        if is_document and _STATE in data:
+            state = to_text(data[_STATE])
+            data = {key: value for key, value in data.items() if key != _STATE}
+        text = to_text(data)
+        has_output = execution.status == _COMPLETED or data is not None
         steps.append(
             StepRecord(
                 sequence=sequence,
@@ -141,6 +150,7 @@ def steps_from_executions(workflow_id: str, executions: Sequence[ActivityExecuti
                 error_message=execution.error_message,
                 started_at=aware(execution.created_at),
                 completed_at=aware(execution.completed_at) if execution.completed_at is not None else None,
+                state=state,
             )
         )
     return sorted(steps)

@@ -6,8 +6,9 @@ number for them.
 
 Why the tables look as they do: ``workflows.position`` is the order of arrival, so "newest first" needs no index and no
 trust in a clock. ``activity_executions`` is one b-tree in the order of a replay, so a step's write touches one page and
-a replay reads them in a row. The one partial index on runs that are ``processing`` serves the claims, and stays small
-however many runs are finished.
+a replay reads them in a row. Three partial indexes serve the claims, and stay small however many runs are finished or
+waiting: one of the runs that are ready, one of those that a time wakes, one of those that somebody holds. A run is in
+one of them at most, and one that only a signal wakes is at the end of the second.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from datetime import UTC, datetime
 
 from ..errors import DatabaseVersionError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _LEGACY_WORKFLOWS = [
     "id",
@@ -31,7 +32,12 @@ _LEGACY_WORKFLOWS = [
     "updated_at",
 ]
 
-_NEW_TABLES = {0: ("workflows", "activity_executions", "orchestrators"), 1: ("orchestrators",), SCHEMA_VERSION: ()}
+_NEW_TABLES = {
+    0: ("workflows", "activity_executions", "orchestrators", "workflow_events"),
+    1: ("orchestrators", "workflow_events"),
+    2: ("workflow_events",),
+    SCHEMA_VERSION: (),
+}
 """The tables that a file of each version must not have yet."""
 
 _TABLES = """
@@ -71,6 +77,32 @@ CREATE TABLE activity_executions (
 CREATE TABLE orchestrators (
     id TEXT PRIMARY KEY,
     registered_at TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+
+_WAITING = """
+ALTER TABLE workflows ADD COLUMN parent_id TEXT;
+ALTER TABLE workflows ADD COLUMN wake_at TEXT;
+ALTER TABLE workflows ADD COLUMN waiting_for TEXT;
+ALTER TABLE workflows ADD COLUMN signals INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE workflows ADD COLUMN request TEXT;
+ALTER TABLE workflows ADD COLUMN deadline TEXT;
+ALTER TABLE activity_executions ADD COLUMN state_data TEXT;
+DROP INDEX workflows_processing;
+CREATE INDEX workflows_ready ON workflows (name)
+    WHERE status = 'processing' AND owner IS NULL AND wake_at IS NULL;
+CREATE INDEX workflows_waiting ON workflows (wake_at)
+    WHERE status = 'processing' AND wake_at IS NOT NULL;
+CREATE INDEX workflows_held ON workflows (owner) WHERE owner IS NOT NULL;
+CREATE TABLE workflow_events (
+    workflow_id TEXT NOT NULL REFERENCES workflows (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    sent_at TEXT NOT NULL,
+    PRIMARY KEY (workflow_id, position),
+    UNIQUE (workflow_id, id)
 ) WITHOUT ROWID;
 """
 
@@ -141,16 +173,17 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
         if version == 1:
             connection.execute("ALTER TABLE workflows RENAME TO legacy_workflows")
             connection.execute("ALTER TABLE activity_executions RENAME TO legacy_activity_executions")
-        if version < SCHEMA_VERSION:
+        if version < 2:  # noqa: PLR2004 - the number is the step's name
             _execute_all(connection, _TABLES)
             if version == 1:
                 _execute_all(connection, _FROM_LEGACY)
             connection.execute(
                 "CREATE TABLE py_orchestrate_versions (version INTEGER PRIMARY KEY, applied_at TEXT NOT NULL)"
             )
-            connection.execute(
-                "INSERT INTO py_orchestrate_versions VALUES (?, ?)", (SCHEMA_VERSION, datetime.now(UTC).isoformat())
-            )
+            _note_version(connection, 2)
+        if version < 3:  # noqa: PLR2004 - as above
+            _execute_all(connection, _WAITING)
+            _note_version(connection, 3)
         connection.execute("COMMIT")
     except BaseException:
         connection.rollback()
@@ -158,6 +191,10 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
     finally:
         connection.execute("PRAGMA legacy_alter_table=OFF")
         connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _note_version(connection: sqlite3.Connection, version: int) -> None:
+    connection.execute("INSERT INTO py_orchestrate_versions VALUES (?, ?)", (version, datetime.now(UTC).isoformat()))
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..errors import UnsupportedOperationError
-from ..models import WorkflowInstance, WorkflowRecord, WorkflowStatus
+from ..errors import UnsupportedOperationError, WorkflowNotFoundError, WorkflowStateError
+from ..models import ControlRequest, WorkflowInstance, WorkflowRecord, WorkflowStatus
 from . import _documents as documents
 from .base import BaseDatabaseManager
 
@@ -40,3 +40,12 @@ def refuse_unfinished(record: WorkflowRecord) -> None:
         raise UnsupportedOperationError(
             f"workflow {record.id} is {record.status.value}: only a finished one can be deleted"
         )
+
+
+def refusal(workflow_id: str, record: WorkflowRecord | None, what: str) -> WorkflowNotFoundError | WorkflowStateError:
+    """Return the error for what cannot be done to a run as it stands."""
+    if record is None:
+        return WorkflowNotFoundError(workflow_id)
+    status = record.status.value
+    state = "being cancelled" if record.request is ControlRequest.CANCEL else status
+    return WorkflowStateError(f"workflow {workflow_id} ({record.name}) is {state}: {what}", workflow_id, status)

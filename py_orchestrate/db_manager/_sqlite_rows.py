@@ -7,19 +7,28 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from ..errors import StorageError
-from ..models import StepRecord, WorkflowEnd, WorkflowRecord, WorkflowStatus
+from ..models import (
+    ControlRequest,
+    EventRecord,
+    StepRecord,
+    WorkflowEnd,
+    WorkflowRecord,
+    WorkflowStatus,
+    WorkflowSuspension,
+)
 from . import _documents as documents
 
 _logger = logging.getLogger(__name__)
 
 WORKFLOW_COLUMNS = (
     "id, name, status, input_data, output_data, error_data, error_message, current_activity, owner, epoch, "
-    "created_at, updated_at"
+    "parent_id, wake_at, waiting_for, signals, request, deadline, created_at, updated_at"
 )
 STEP_COLUMNS = (
     "sequence, kind, activity_name, status, input_data, output_data, error_data, error_message, "
-    "created_at, completed_at"
+    "created_at, completed_at, state_data"
 )
+EVENT_COLUMNS = "position, id, name, payload, sent_at"
 
 
 def time_text(moment: datetime) -> str:
@@ -40,6 +49,12 @@ def row_from_record(record: WorkflowRecord) -> tuple[object, ...]:
         record.current_activity,
         record.owner,
         record.epoch,
+        record.parent_id,
+        _optional_time_text(record.wake_at),
+        record.waiting_for,
+        record.signals,
+        None if record.request is None else record.request.value,
+        _optional_time_text(record.deadline),
         time_text(record.created_at),
         time_text(record.updated_at),
     )
@@ -78,8 +93,14 @@ def _record(row: Sequence[object]) -> WorkflowRecord:
         current_activity=row[7],  # type: ignore[arg-type]
         owner=row[8],  # type: ignore[arg-type]
         epoch=row[9],  # type: ignore[arg-type]
-        created_at=datetime.fromisoformat(row[10]),  # type: ignore[arg-type]
-        updated_at=datetime.fromisoformat(row[11]),  # type: ignore[arg-type]
+        parent_id=row[10],  # type: ignore[arg-type]
+        wake_at=_optional_time(row[11]),
+        waiting_for=row[12],  # type: ignore[arg-type]
+        signals=row[13],  # type: ignore[arg-type]
+        request=None if row[14] is None else ControlRequest(row[14]),
+        deadline=_optional_time(row[15]),
+        created_at=datetime.fromisoformat(row[16]),  # type: ignore[arg-type]
+        updated_at=datetime.fromisoformat(row[17]),  # type: ignore[arg-type]
     )
 
 
@@ -90,15 +111,14 @@ def row_from_step(workflow_id: str, step: StepRecord) -> tuple[object, ...]:
         documents.step_id(workflow_id, step.sequence),
         *step[:8],
         time_text(step.started_at),
-        None if step.completed_at is None else time_text(step.completed_at),
+        _optional_time_text(step.completed_at),
+        step.state,
     )
 
 
-def rows_from_end(
-    workflow_id: str, epoch: int, end: WorkflowEnd
-) -> tuple[tuple[object, ...], list[tuple[object, ...]]]:
-    """Return what the end stores: the values of its statement, and the rows of its steps."""
-    row = (
+def values_from_end(workflow_id: str, epoch: int, end: WorkflowEnd) -> tuple[object, ...]:
+    """Return the values of the statement that stores how a run ended."""
+    return (
         end.status.value,
         end.output,
         end.error,
@@ -108,11 +128,46 @@ def rows_from_end(
         workflow_id,
         epoch,
     )
-    return row, [row_from_step(workflow_id, step) for step in end.steps]
+
+
+def values_from_suspension(workflow_id: str, epoch: int, suspension: WorkflowSuspension) -> dict[str, object]:
+    """Return the values of the statement that stores what a run waits for."""
+    return {
+        "id": workflow_id,
+        "epoch": epoch,
+        "signals": suspension.signals,
+        "wake_at": _optional_time_text(suspension.wake_at),
+        "waiting_for": suspension.waiting_for,
+        "now": time_text(suspension.suspended_at),
+    }
 
 
 def step_from_row(row: Sequence[object]) -> StepRecord:
     """Return the step that the values of ``STEP_COLUMNS`` are."""
-    *fields, started_at, completed_at = row
-    completed = None if completed_at is None else datetime.fromisoformat(completed_at)  # type: ignore[arg-type]
-    return StepRecord._make((*fields, datetime.fromisoformat(started_at), completed))  # type: ignore[arg-type]
+    *fields, started_at, completed_at, state = row
+    started = datetime.fromisoformat(started_at)  # type: ignore[arg-type]
+    return StepRecord._make((*fields, started, _optional_time(completed_at), state))
+
+
+def row_from_event(workflow_id: str, event: EventRecord) -> tuple[object, ...]:
+    """Return the event as its workflow's id and the values of ``EVENT_COLUMNS``."""
+    return workflow_id, event.position, event.id, event.name, event.payload, time_text(event.sent_at)
+
+
+def event_from_row(row: Sequence[object]) -> EventRecord:
+    """Return the event that the values of ``EVENT_COLUMNS`` are."""
+    return EventRecord(
+        position=row[0],  # type: ignore[arg-type]
+        id=row[1],  # type: ignore[arg-type]
+        name=row[2],  # type: ignore[arg-type]
+        payload=row[3],  # type: ignore[arg-type]
+        sent_at=datetime.fromisoformat(row[4]),  # type: ignore[arg-type]
+    )
+
+
+def _optional_time_text(moment: datetime | None) -> str | None:
+    return None if moment is None else time_text(moment)
+
+
+def _optional_time(text: object) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)  # type: ignore[arg-type]

@@ -6,7 +6,15 @@ used by one process, so that such a manager runs unchanged. There is no transact
 Cosmos DB is atomic only inside one partition; whatever must hold together goes into one call.
 
 A manager with ``"leases"`` in its ``capabilities`` overrides all intent-level methods, and several orchestrators, in
-several processes, may then share its store.
+several processes, may then share its store. One with ``"waiting"`` can keep runs that wait without a worker: for a
+time, an event or a child workflow; and its users may cancel, pause, resume and rewind runs. The defaults cannot, for
+1.0.2's records have no room for what a run waits for.
+
+The waiting rule. A run may be claimed when it is ``processing``, has no owner, and its ``wake_at`` is none or has
+passed; a claim clears ``wake_at`` and ``waiting_for``. A signal (an event, the end of a child, a request) adds one to
+the run's ``signals`` in the same atomic step, and makes the run ready if it was waiting for it. A run that is about to
+wait says how many signals it knew of, and if there have been more it is ready at once. So no signal falls between
+looking for it and waiting for it.
 
 The fencing rule. ``claim_workflows`` and ``create_workflow`` with an owner raise a run's ``epoch``. Every later write
 of that run's history names the epoch it was claimed with; a manager refuses it, writing nothing, with
@@ -29,12 +37,15 @@ from ..errors import ClaimLostError, UnsupportedOperationError
 from ..models import (
     ActivityExecution,
     ActivityStatus,
+    ControlRequest,
+    EventRecord,
     StepOutcome,
     StepRecord,
     WorkflowEnd,
     WorkflowInstance,
     WorkflowRecord,
     WorkflowStatus,
+    WorkflowSuspension,
 )
 from . import _documents as documents
 
@@ -80,7 +91,8 @@ class BaseDatabaseManager(ABC):
     """Abstract database manager for workflow persistence."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset()
-    """What the store can do beyond one process: ``"leases"`` (several orchestrators may share it)."""
+    """What the store can do beyond 1.0.2's: ``"leases"`` (several orchestrators may share it), ``"waiting"`` (timers,
+    events, child workflows, and the control of runs)."""
 
     # --- 1.0.2's seven methods ------------------------------------------------------------------------------------
 
@@ -133,15 +145,24 @@ class BaseDatabaseManager(ABC):
 
     # --- one run --------------------------------------------------------------------------------------------------
 
-    def create_workflow(self, record: WorkflowRecord) -> WorkflowRecord | None:
+    def create_workflow(
+        self, record: WorkflowRecord, *, steps: Sequence[StepRecord] = (), events: Sequence[EventRecord] = ()
+    ) -> WorkflowRecord | None:
         """Store a new run if its id is free.
 
         With ``record.owner`` set, the run is born claimed by that owner, under ``record.epoch``.
+
+        Args:
+            record: The run.
+            steps: A history that it begins with.
+            events: Events that it begins with, with their positions.
 
         Returns:
             ``None`` if the run was stored, else the run that has the id already. Of several callers at once with one
             id, exactly one gets ``None``. The run is durable when this returns.
         """
+        if steps or events:
+            raise self._cannot("begin a run with a history")
         state = self._single_process()
         with state.lock:
             existing = self.get_workflow(record.id)
@@ -153,12 +174,20 @@ class BaseDatabaseManager(ABC):
                 state.completed[record.id] = set()
             return None
 
-    def claim_workflows(self, owner: str, names: Iterable[str], limit: int) -> list[WorkflowRecord]:
-        """Claim up to ``limit`` runs that nobody holds, oldest first, whose name is one of ``names``.
+    def claim_workflows(
+        self, owner: str, names: Iterable[str], limit: int, *, now: datetime | None = None
+    ) -> list[WorkflowRecord]:
+        """Claim up to ``limit`` runs that nobody holds and that are ready, oldest first, whose name is in ``names``.
 
         A run is free when it is ``processing`` and its owner is none, or is known to be dead. Each claim is one
         conditional write that raises the run's epoch: of several claimers, one wins. A run that cannot be read is
         passed over, never a reason to fail.
+
+        Args:
+            owner: The claimer, which is registered.
+            names: What it can run.
+            limit: How many it can run now.
+            now: The time against which ``wake_at`` is held; the machine's by default.
 
         Returns:
             The claimed runs, with their new epoch. Empty when there is nothing to do.
@@ -181,7 +210,7 @@ class BaseDatabaseManager(ABC):
         return claimed
 
     def pending_names(self) -> set[str]:
-        """Return the names of the runs that nobody holds, to tell of those that nobody here has registered."""
+        """Return the names of the runs that are ready and nobody holds, to tell of those nobody here has registered."""
         state = self._single_process()
         with state.lock:
             return {run.name for run in self.get_processing_workflows() if run.id not in state.owners}
@@ -203,8 +232,14 @@ class BaseDatabaseManager(ABC):
         return [step.outcome for step in steps]
 
     def record_steps(
-        self, workflow_id: str, epoch: int, steps: Sequence[StepRecord], *, current_activity: str | None = None
-    ) -> None:
+        self,
+        workflow_id: str,
+        epoch: int,
+        steps: Sequence[StepRecord],
+        *,
+        current_activity: str | None = None,
+        children: Sequence[WorkflowRecord] = (),
+    ) -> ControlRequest | None:
         """Store steps of a run, all or none, durably.
 
         A step's place is ``(workflow_id, sequence)``. A ``completed`` step is never replaced. One that is ``running``
@@ -215,25 +250,36 @@ class BaseDatabaseManager(ABC):
             epoch: The epoch it was claimed with.
             steps: The steps, in any order.
             current_activity: The activity that runs now; ``None`` leaves what is stored.
+            children: Runs to create in the same atomic step. One whose id is taken is passed over.
+
+        Returns:
+            What has been requested of the run and not been noticed yet.
 
         Raises:
             ClaimLostError: The claim is lost; nothing was written.
         """
+        if children:
+            raise self._cannot("create child workflows")
         state = self._single_process()
         with state.lock:
             instance = self._fenced(workflow_id, epoch)
             self._save_steps(workflow_id, steps)
             if current_activity is not None:
                 self.save_workflow(replace(instance, current_activity=current_activity, updated_at=datetime.now(UTC)))
+        return None
 
     def finish_workflow(self, workflow_id: str, epoch: int, end: WorkflowEnd) -> None:
         """Store a run's last steps and its end, all or none, durably, and give up the claim.
+
+        Its children are created in the same atomic step. If it has a parent, that gets the signal ``workflow:<id>``.
 
         Raises:
             ClaimLostError: The claim is lost; nothing was written.
         """
         state = self._single_process()
         payload = end.output if end.output is not None else end.error
+        if end.children:
+            raise self._cannot("create child workflows")
         with state.lock:
             ended = replace(
                 self._fenced(workflow_id, epoch),
@@ -253,10 +299,116 @@ class BaseDatabaseManager(ABC):
     ) -> list[WorkflowRecord]:
         """Finish a run as ``finish_workflow`` does and claim up to one other in its place.
 
-        A store that can do both in one commit spares every run of a busy queue a commit.
+        A store that can do both in one commit spares every run of a busy queue a commit. The claim's ``now`` is the
+        end's time.
         """
         self.finish_workflow(workflow_id, epoch, end)
         return self.claim_workflows(owner, names, 1)
+
+    # --- waiting ("waiting" in capabilities) ------------------------------------------------------------------------
+
+    def suspend_workflow(self, workflow_id: str, epoch: int, suspension: WorkflowSuspension) -> None:
+        """Store a run's last steps and what it waits for, all or none, durably, and give up the claim.
+
+        Its children are created in the same atomic step. It is ready at once if it has received more signals than it
+        knew of. If a pause was requested, it becomes ``paused``, and the request is fulfilled.
+
+        Raises:
+            ClaimLostError: The claim is lost; nothing was written.
+        """
+        raise self._cannot("keep runs that wait")
+
+    def suspend_and_claim(
+        self, workflow_id: str, epoch: int, suspension: WorkflowSuspension, *, owner: str, names: Iterable[str]
+    ) -> list[WorkflowRecord]:
+        """Suspend a run as ``suspend_workflow`` does and claim up to one in its place, perhaps one of its children.
+
+        The claim's ``now`` is the suspension's time.
+        """
+        self.suspend_workflow(workflow_id, epoch, suspension)
+        return self.claim_workflows(owner, names, 1, now=suspension.suspended_at)
+
+    def next_wake(self) -> datetime | None:
+        """Return the earliest ``wake_at`` of all runs that are ``processing``; ``None`` where no time wakes any."""
+        return None
+
+    def add_event(self, workflow_id: str, event: EventRecord) -> None:
+        """Store an event for a run that has not ended, after its others, durably: the signal ``event:<name>``.
+
+        An event whose id the run has already is the same event: nothing happens, even if the run has ended since.
+
+        Raises:
+            WorkflowNotFoundError: There is no such run.
+            WorkflowStateError: It has ended; nothing was stored.
+        """
+        raise self._cannot("keep events")
+
+    def load_events(
+        self, workflow_id: str, *, name: str | None = None, after: int = 0, limit: int | None = None
+    ) -> list[EventRecord]:
+        """Return events that a run was sent, in the order of arrival; which it has taken is told by its steps.
+
+        Args:
+            workflow_id: The run.
+            name: Only events of this name.
+            after: Only those with a higher position.
+            limit: At most so many; ``None`` for all.
+        """
+        raise self._cannot("keep events")
+
+    # --- control ("waiting" in capabilities) ------------------------------------------------------------------------
+
+    def cancel_workflow(self, workflow_id: str) -> None:
+        """Request that a run that has not ended be cancelled: a signal that makes it ready, also if it is paused.
+
+        The run's code notices it and ends the run, so that it can clean up. It replaces a request to pause.
+
+        Raises:
+            WorkflowNotFoundError: There is no such run.
+            WorkflowStateError: It has ended.
+        """
+        raise self._cannot("cancel runs")
+
+    def pause_workflow(self, workflow_id: str) -> None:
+        """Let a run that nobody holds be ``paused`` at once, keeping what it waits for; request it of one that is held.
+
+        Nothing happens if it is paused, or requested to be.
+
+        Raises:
+            WorkflowNotFoundError: There is no such run.
+            WorkflowStateError: It has ended, or was requested to be cancelled.
+        """
+        raise self._cannot("pause runs")
+
+    def resume_workflow(self, workflow_id: str) -> None:
+        """Let a paused run be ``processing`` again, and withdraw a request to pause. Nothing happens to other runs.
+
+        Raises:
+            WorkflowNotFoundError: There is no such run.
+            WorkflowStateError: It has ended.
+        """
+        raise self._cannot("pause runs")
+
+    def reopen_workflow(
+        self, workflow_id: str, epoch: int, drop: Iterable[int], replace: Sequence[StepRecord] = ()
+    ) -> None:
+        """Let a ``failed`` run be ``processing`` again, ready, without its failure, its deadline and some of its steps.
+
+        Args:
+            workflow_id: The run.
+            epoch: Its epoch when the steps were chosen.
+            drop: The ordinals of the steps to forget.
+            replace: Steps that are to stand otherwise; none of those that are completed or cancelled.
+
+        Raises:
+            WorkflowNotFoundError: There is no such run.
+            WorkflowStateError: It is not failed, or its epoch is another one; nothing was changed.
+        """
+        raise self._cannot("rewind runs")
+
+    def pending_requests(self, owner: str) -> dict[str, ControlRequest]:
+        """Return what has been requested of the runs that an owner holds, by their ids; one cheap read."""
+        return {}
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -312,6 +464,11 @@ class BaseDatabaseManager(ABC):
         """Release connections and the like; the next call opens them again."""
 
     # --- the defaults' own parts ----------------------------------------------------------------------------------
+
+    def _cannot(self, what: str) -> UnsupportedOperationError:
+        return UnsupportedOperationError(
+            f'{type(self).__name__} cannot {what}: it lacks the capability "waiting"; use SQLiteDatabaseManager'
+        )
 
     def _single_process(self) -> _SingleProcess:
         # A user's manager need not call this class's __init__, so the state is made on first use; setdefault on a

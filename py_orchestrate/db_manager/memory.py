@@ -1,93 +1,65 @@
 """The reference backend: one lock, dicts, nothing on disk. For tests, and to read when you write a backend of your own.
 
 Several orchestrators of one process may share a manager; with the process its workflows are gone. Records are immutable
-and payloads stay the text that they came as, so nothing that a caller holds can change what is stored.
+and payloads stay the text that they came as, so nothing that a caller holds can change what is stored. What is decided
+about a run is decided here, under the lock; ``_memory_runs.py`` keeps the runs where they can be found.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import ClassVar
 
-from .._forks import watch_forks
+from .._forks import hold_for_forks
 from ..errors import ClaimLostError, StorageError
 from ..models import (
     ActivityExecution,
-    ActivityStatus,
+    ControlRequest,
+    EventRecord,
     StepOutcome,
     StepRecord,
     WorkflowEnd,
     WorkflowInstance,
     WorkflowRecord,
     WorkflowStatus,
+    WorkflowSuspension,
 )
 from . import _documents as documents
-from ._records import RecordDatabaseManager, refuse_unfinished
+from ._memory_runs import Run, Runs
+from ._records import RecordDatabaseManager, refusal, refuse_unfinished
 
 __all__ = ["MemoryDatabaseManager"]
 
-
-class _Run:
-    """A workflow and its history."""
-
-    __slots__ = ("own_ids", "record", "steps")
-
-    def __init__(self, record: WorkflowRecord) -> None:
-        self.record = record
-        self.steps: dict[int, StepRecord] = {}
-        self.own_ids: dict[int, str] = {}
-        """The ids of executions that their caller named, by ordinal."""
-
-    def store(self, steps: Iterable[StepRecord]) -> None:
-        """Store steps, all or none; a completed one is never replaced."""
-        accepted: dict[int, StepRecord] = {}
-        for step in steps:
-            known = accepted.get(step.sequence) or self.steps.get(step.sequence)
-            if known is None or known.status != ActivityStatus.COMPLETED.value:
-                accepted[step.sequence] = step
-        self.steps.update(accepted)
-
-    def by_sequence(self) -> list[StepRecord]:
-        return [self.steps[sequence] for sequence in sorted(self.steps)]
-
-    def place_of(self, execution_id: str, step: StepRecord) -> int:
-        """Return the negative ordinal for an execution that its caller named: where it was, else by its time."""
-        for sequence, own_id in self.own_ids.items():
-            if own_id == execution_id:
-                return sequence
-        own = [step for step in self.by_sequence() if step.sequence < 0]
-        place = min((other.sequence for other in own if other.started_at > step.started_at), default=0) - 1
-        for other in own:
-            if other.sequence <= place:
-                moved = other.sequence - 1
-                self.steps[moved] = self.steps.pop(other.sequence)._replace(sequence=moved)
-                self.own_ids[moved] = self.own_ids.pop(
-                    other.sequence, documents.step_id(self.record.id, other.sequence)
-                )
-        return place
+_FORK_WAIT_SECONDS = 5
 
 
 class MemoryDatabaseManager(RecordDatabaseManager):
     """Workflow persistence in this process's memory."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"leases"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"leases", "waiting"})
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._owners: set[str] = set()
-        self._runs: dict[str, _Run] = {}
-        """Every run, in the order of arrival."""
-        self._processing: OrderedDict[str, _Run] = OrderedDict()
-        """Those that are ``processing``, in the same order, so that a claim does not search the finished ones."""
-        watch_forks(self)
+        self._is_held_for_fork = False
+        self._runs = Runs()
+        hold_for_forks(self)
+
+    def before_fork(self) -> None:
+        """Let no change be under way while the process is copied."""
+        self._is_held_for_fork = self._lock.acquire(timeout=_FORK_WAIT_SECONDS)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        if self._is_held_for_fork:
+            self._is_held_for_fork = False
+            self._lock.release()
 
     def after_fork_in_child(self) -> None:
         """Replace the lock, whose holder may be gone. The child goes on with a copy of its own."""
+        self._is_held_for_fork = False
         self._lock = threading.Lock()
 
     # --- ownership ------------------------------------------------------------------------------------------------
@@ -95,60 +67,65 @@ class MemoryDatabaseManager(RecordDatabaseManager):
     def register_owner(self, owner: str) -> None:
         """See the base class."""
         with self._lock:
-            self._owners.add(owner)
+            self._runs.register_owner(owner)
 
     def release_owner(self, owner: str) -> None:
         """See the base class."""
         with self._lock:
-            self._owners.discard(owner)
-            for run in self._processing.values():
-                if run.record.owner == owner:
-                    run.record = replace(run.record, owner=None)
+            self._runs.release_owner(owner)
 
     # --- one run --------------------------------------------------------------------------------------------------
 
-    def create_workflow(self, record: WorkflowRecord) -> WorkflowRecord | None:
+    def create_workflow(
+        self, record: WorkflowRecord, *, steps: Sequence[StepRecord] = (), events: Sequence[EventRecord] = ()
+    ) -> WorkflowRecord | None:
         """See the base class."""
         with self._lock:
-            existing = self._runs.get(record.id)
-            if existing is not None:
-                return existing.record
-            if record.owner is not None and record.owner not in self._owners:
-                record = replace(record, owner=None)
-            self._insert(record)
-            return None
+            existing = self._runs.insert(record, steps, events)
+            return None if existing is None else existing.record
 
-    def claim_workflows(self, owner: str, names: Iterable[str], limit: int) -> list[WorkflowRecord]:
+    def claim_workflows(
+        self, owner: str, names: Iterable[str], limit: int, *, now: datetime | None = None
+    ) -> list[WorkflowRecord]:
         """See the base class."""
         wanted = frozenset(names)
+        moment = datetime.now(UTC) if now is None else now
         with self._lock:
-            return self._claim(owner, wanted, limit)
+            return self._runs.claim(owner, wanted, limit, moment)
 
     def pending_names(self) -> set[str]:
         """See the base class."""
         with self._lock:
-            return {run.record.name for run in self._processing.values() if run.record.owner is None}
+            return self._runs.ready_names()
 
     def release_workflow(self, workflow_id: str, epoch: int) -> None:
         """See the base class."""
         with self._lock:
-            run = self._processing.get(workflow_id)
+            run = self._runs.find(workflow_id)
             if run is not None and run.record.epoch == epoch:
-                run.record = replace(run.record, owner=None)
+                self._runs.change(run, owner=None)
 
     def load_outcomes(self, workflow_id: str) -> list[StepOutcome]:
         """See the base class."""
         return [step.outcome for step in self.get_steps(workflow_id)]
 
     def record_steps(
-        self, workflow_id: str, epoch: int, steps: Sequence[StepRecord], *, current_activity: str | None = None
-    ) -> None:
+        self,
+        workflow_id: str,
+        epoch: int,
+        steps: Sequence[StepRecord],
+        *,
+        current_activity: str | None = None,
+        children: Sequence[WorkflowRecord] = (),
+    ) -> ControlRequest | None:
         """See the base class."""
         with self._lock:
             run = self._claimed(workflow_id, epoch)
             run.store(steps)
+            self._runs.insert_new(children)
             if current_activity is not None:
-                run.record = replace(run.record, current_activity=current_activity, updated_at=datetime.now(UTC))
+                self._runs.change(run, current_activity=current_activity, updated_at=datetime.now(UTC))
+            return run.record.request
 
     def finish_workflow(self, workflow_id: str, epoch: int, end: WorkflowEnd) -> None:
         """See the base class."""
@@ -162,19 +139,122 @@ class MemoryDatabaseManager(RecordDatabaseManager):
         wanted = frozenset(names)
         with self._lock:
             self._finish(workflow_id, epoch, end)
-            return self._claim(owner, wanted, 1)
+            return self._runs.claim(owner, wanted, 1, end.finished_at)
+
+    # --- waiting --------------------------------------------------------------------------------------------------
+
+    def suspend_workflow(self, workflow_id: str, epoch: int, suspension: WorkflowSuspension) -> None:
+        """See the base class."""
+        with self._lock:
+            self._suspend(workflow_id, epoch, suspension)
+
+    def suspend_and_claim(
+        self, workflow_id: str, epoch: int, suspension: WorkflowSuspension, *, owner: str, names: Iterable[str]
+    ) -> list[WorkflowRecord]:
+        """See the base class."""
+        wanted = frozenset(names)
+        with self._lock:
+            self._suspend(workflow_id, epoch, suspension)
+            return self._runs.claim(owner, wanted, 1, suspension.suspended_at)
+
+    def next_wake(self) -> datetime | None:
+        """See the base class."""
+        with self._lock:
+            return self._runs.next_wake()
+
+    def add_event(self, workflow_id: str, event: EventRecord) -> None:
+        """See the base class."""
+        with self._lock:
+            run = self._runs.find(workflow_id)
+            if run is not None and event.id in run.event_ids:
+                return
+            run = self._unended(workflow_id, f"an event {event.name!r} cannot reach it")
+            run.receive(event)
+            self._runs.signal(run, f"event:{event.name}")
+
+    def load_events(
+        self, workflow_id: str, *, name: str | None = None, after: int = 0, limit: int | None = None
+    ) -> list[EventRecord]:
+        """See the base class."""
+        with self._lock:
+            run = self._runs.find(workflow_id)
+            return [] if run is None else list(islice(run.events_after(after, name), limit))
+
+    # --- control --------------------------------------------------------------------------------------------------
+
+    def cancel_workflow(self, workflow_id: str) -> None:
+        """See the base class."""
+        with self._lock:
+            run = self._unended(workflow_id, "it cannot be cancelled")
+            self._runs.change(
+                run,
+                status=WorkflowStatus.PROCESSING,
+                request=ControlRequest.CANCEL,
+                signals=run.record.signals + 1,
+                wake_at=None,
+                waiting_for=None,
+            )
+
+    def pause_workflow(self, workflow_id: str) -> None:
+        """See the base class."""
+        with self._lock:
+            run = self._unended(workflow_id, "it cannot be paused")
+            if run.record.request is ControlRequest.CANCEL:
+                raise refusal(workflow_id, run.record, "it cannot be paused")
+            if run.record.owner is None:
+                self._runs.change(run, status=WorkflowStatus.PAUSED, request=None)
+            else:
+                self._runs.change(run, request=ControlRequest.PAUSE)
+
+    def resume_workflow(self, workflow_id: str) -> None:
+        """See the base class."""
+        with self._lock:
+            run = self._unended(workflow_id, "it cannot be resumed")
+            request = None if run.record.request is ControlRequest.PAUSE else run.record.request
+            self._runs.change(run, status=WorkflowStatus.PROCESSING, request=request)
+
+    def reopen_workflow(
+        self, workflow_id: str, epoch: int, drop: Iterable[int], replace: Sequence[StepRecord] = ()
+    ) -> None:
+        """See the base class."""
+        dropped = list(drop)
+        with self._lock:
+            run = self._runs.find(workflow_id)
+            if run is None or run.record.status is not WorkflowStatus.FAILED or run.record.epoch != epoch:
+                record = None if run is None else run.record
+                raise refusal(workflow_id, record, "only one that stands as failed can be rewound")
+            run.drop(dropped)
+            run.store(replace)
+            self._runs.change(
+                run,
+                status=WorkflowStatus.PROCESSING,
+                output=None,
+                error=None,
+                error_message=None,
+                current_activity=None,
+                deadline=None,
+                request=None,
+                wake_at=None,
+                waiting_for=None,
+            )
+
+    def pending_requests(self, owner: str) -> dict[str, ControlRequest]:
+        """See the base class."""
+        with self._lock:
+            records = [run.record for run in self._runs.held_by(owner)]
+        return {record.id: record.request for record in records if record.request is not None}
 
     # --- reading --------------------------------------------------------------------------------------------------
 
     def read_workflow(self, workflow_id: str) -> WorkflowRecord | None:
         """See the base class."""
-        run = self._runs.get(workflow_id)
+        run = self._runs.find(workflow_id)
         return None if run is None else run.record
 
     def get_steps(self, workflow_id: str) -> list[StepRecord]:
         """See the base class."""
         with self._lock:
-            run = self._runs.get(workflow_id)
+            run = self._runs.find(workflow_id)
             return [] if run is None else run.by_sequence()
 
     def page_workflows(
@@ -187,9 +267,9 @@ class MemoryDatabaseManager(RecordDatabaseManager):
     ) -> list[WorkflowRecord]:
         """See the base class."""
         with self._lock:
-            if cursor is not None and cursor not in self._runs:
+            if cursor is not None and self._runs.find(cursor) is None:
                 raise LookupError(f"no workflow has the cursor's id {cursor!r}")
-            records = (run.record for run in reversed(self._runs.values()))
+            records = self._runs.newest_first()
             if cursor is not None:
                 for record in records:
                     if record.id == cursor:
@@ -204,31 +284,39 @@ class MemoryDatabaseManager(RecordDatabaseManager):
     def delete_workflow(self, workflow_id: str) -> bool:
         """See the base class."""
         with self._lock:
-            run = self._runs.get(workflow_id)
+            run = self._runs.find(workflow_id)
             if run is None:
                 return False
             refuse_unfinished(run.record)
-            del self._runs[workflow_id]
+            self._runs.delete(run)
             return True
 
     # --- 1.0.2's seven methods ------------------------------------------------------------------------------------
 
     def save_workflow(self, workflow: WorkflowInstance) -> None:
-        """See the base class."""
+        """See the base class. What 1.0.2 does not know of the run stays, but for the claim on one that does not run."""
         record = documents.record_from_instance(workflow)
         with self._lock:
-            run = self._runs.get(record.id)
-            if run is None:
-                self._insert(record)
-            else:
-                known = run.record
-                self._update(run, replace(record, owner=known.owner, epoch=known.epoch, error=known.error))
+            run = self._runs.insert(record)
+            if run is not None:
+                self._runs.change(
+                    run,
+                    name=record.name,
+                    status=record.status,
+                    input=record.input,
+                    output=record.output,
+                    error_message=record.error_message,
+                    current_activity=record.current_activity,
+                    owner=run.record.owner if record.status is WorkflowStatus.PROCESSING else None,
+                    created_at=record.created_at,
+                    updated_at=record.updated_at,
+                )
 
     def save_activity_execution(self, execution: ActivityExecution) -> None:
         """See the base class."""
         (step,) = documents.steps_from_executions(execution.workflow_id, [execution])
         with self._lock:
-            run = self._runs.get(execution.workflow_id)
+            run = self._runs.find(execution.workflow_id)
             if run is None:
                 raise StorageError(
                     f"no workflow has the id {execution.workflow_id!r} of the execution {execution.id!r}"
@@ -239,59 +327,71 @@ class MemoryDatabaseManager(RecordDatabaseManager):
             run.steps[step.sequence] = step
 
     def get_activity_executions(self, workflow_id: str) -> list[ActivityExecution]:
-        """See the base class."""
+        """See the base class. Steps of the other kinds are not 1.0.2's, whose readers know nothing else."""
         executions = []
         with self._lock:
-            run = self._runs.get(workflow_id)
+            run = self._runs.find(workflow_id)
             steps = [] if run is None else sorted(run.by_sequence(), key=lambda step: step.started_at)
             for step in steps:
-                execution = documents.execution_from_step(workflow_id, step)
-                execution.id = run.own_ids.get(step.sequence, execution.id) if run is not None else execution.id
-                executions.append(execution)
+                if step.kind == "activity":
+                    execution = documents.execution_from_step(workflow_id, step)
+                    execution.id = run.own_ids.get(step.sequence, execution.id) if run is not None else execution.id
+                    executions.append(execution)
         return executions
 
     # --- with the lock held ---------------------------------------------------------------------------------------
 
-    def _insert(self, record: WorkflowRecord) -> None:
-        run = self._runs[record.id] = _Run(record)
-        if record.status is WorkflowStatus.PROCESSING:
-            self._processing[record.id] = run
-
-    def _update(self, run: _Run, record: WorkflowRecord) -> None:
-        run.record = record
-        if record.status is not WorkflowStatus.PROCESSING:
-            self._processing.pop(record.id, None)
-        elif record.id not in self._processing:  # it returns to its place in the order of arrival
-            processing = [run for run in self._runs.values() if run.record.status is WorkflowStatus.PROCESSING]
-            self._processing = OrderedDict((run.record.id, run) for run in processing)
-
-    def _claim(self, owner: str, names: frozenset[str], limit: int) -> list[WorkflowRecord]:
-        if owner not in self._owners:
-            return []
-        claimed = []
-        free = (run for run in self._processing.values() if run.record.owner is None and run.record.name in names)
-        for run in islice(free, max(limit, 0)):
-            run.record = replace(run.record, owner=owner, epoch=run.record.epoch + 1)
-            claimed.append(run.record)
-        return claimed
-
-    def _claimed(self, workflow_id: str, epoch: int) -> _Run:
-        run = self._processing.get(workflow_id)
-        if run is None or run.record.owner is None or run.record.epoch != epoch:
+    def _claimed(self, workflow_id: str, epoch: int) -> Run:
+        run = self._runs.find(workflow_id)
+        if (
+            run is None
+            or run.record.status is not WorkflowStatus.PROCESSING
+            or run.record.owner is None
+            or run.record.epoch != epoch
+        ):
             raise ClaimLostError(workflow_id, epoch)
+        return run
+
+    def _unended(self, workflow_id: str, otherwise: str) -> Run:
+        """Return the run, or raise, saying what cannot be done, if there is none or it has ended."""
+        run = self._runs.find(workflow_id)
+        if run is None or run.record.status.is_final:
+            raise refusal(workflow_id, None if run is None else run.record, otherwise)
         return run
 
     def _finish(self, workflow_id: str, epoch: int, end: WorkflowEnd) -> None:
         run = self._claimed(workflow_id, epoch)
-        ended = replace(
-            run.record,
+        run.store(end.steps)
+        self._runs.insert_new(end.children)
+        self._runs.change(
+            run,
             status=end.status,
             output=end.output,
             error=end.error,
             error_message=end.error_message,
             current_activity=end.current_activity,
             owner=None,
+            wake_at=None,
+            waiting_for=None,
+            request=None,
             updated_at=end.finished_at,
         )
-        run.store(end.steps)
-        self._update(run, ended)
+        parent = self._runs.find(run.record.parent_id)
+        if parent is not None:
+            self._runs.signal(parent, f"workflow:{workflow_id}")
+
+    def _suspend(self, workflow_id: str, epoch: int, suspension: WorkflowSuspension) -> None:
+        run = self._claimed(workflow_id, epoch)
+        run.store(suspension.steps)
+        self._runs.insert_new(suspension.children)
+        is_ready = run.record.signals != suspension.signals
+        is_pausing = run.record.request is ControlRequest.PAUSE
+        self._runs.change(
+            run,
+            status=WorkflowStatus.PAUSED if is_pausing else WorkflowStatus.PROCESSING,
+            owner=None,
+            wake_at=None if is_ready else suspension.wake_at,
+            waiting_for=None if is_ready else suspension.waiting_for,
+            request=None if is_pausing else run.record.request,
+            updated_at=suspension.suspended_at,
+        )

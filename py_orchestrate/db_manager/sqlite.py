@@ -15,27 +15,32 @@ from typing import ClassVar, TypeVar
 
 from ..errors import ClaimLostError, StorageError
 from ..models import (
+    NEVER,
     ActivityExecution,
+    ControlRequest,
+    EventRecord,
     StepOutcome,
     StepRecord,
     WorkflowEnd,
     WorkflowInstance,
     WorkflowRecord,
     WorkflowStatus,
+    WorkflowSuspension,
 )
 from . import _documents as documents
+from . import _sqlite_operations as operations
 from ._connections import JOURNAL_MODES, SYNCHRONOUS_LEVELS, Connections
 from ._group_commit import GroupCommit
 from ._owner_locks import OwnerLocks
-from ._records import RecordDatabaseManager, refuse_unfinished
+from ._records import RecordDatabaseManager, refusal, refuse_unfinished
 from ._sqlite_rows import (
+    EVENT_COLUMNS,
     STEP_COLUMNS,
     WORKFLOW_COLUMNS,
+    event_from_row,
     readable_records,
-    record_from_row,
     row_from_record,
     row_from_step,
-    rows_from_end,
     step_from_row,
     time_text,
 )
@@ -43,50 +48,6 @@ from ._sqlite_rows import (
 __all__ = ["DatabaseManager", "SQLiteDatabaseManager"]
 
 T = TypeVar("T")
-
-# An owner that is not registered holds nothing: nobody would notice its death.
-_INSERT_WORKFLOW = f"""
-INSERT INTO workflows ({WORKFLOW_COLUMNS})
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT id FROM orchestrators WHERE id = ?), ?, ?, ?)
-"""
-
-_REPLACE_STEP = f"""
-INSERT INTO activity_executions (workflow_id, id, {STEP_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (workflow_id, sequence) DO UPDATE SET
-    id = excluded.id, kind = excluded.kind, activity_name = excluded.activity_name, status = excluded.status,
-    input_data = excluded.input_data, output_data = excluded.output_data, error_data = excluded.error_data,
-    error_message = excluded.error_message, created_at = excluded.created_at, completed_at = excluded.completed_at
-"""
-
-# A completed step is final; one that is running or failed may run again.
-_UPSERT_STEP = f"{_REPLACE_STEP} WHERE activity_executions.status <> 'completed'"
-
-_IS_CLAIMED = "SELECT 1 FROM workflows WHERE id = ? AND epoch = ? AND status = 'processing' AND owner IS NOT NULL"
-
-_FINISH = """
-UPDATE workflows SET status = ?, output_data = ?, error_data = ?, error_message = ?, current_activity = ?,
-    updated_at = ?, owner = NULL
-WHERE id = ? AND epoch = ? AND status = 'processing' AND owner IS NOT NULL
-"""
-
-# Steps from one name to the next through the index, so its cost grows with the names that wait, not with the runs.
-_PENDING_NAMES = """
-WITH RECURSIVE waiting (name) AS (
-    SELECT min(name) FROM workflows WHERE status = 'processing' AND owner IS NULL
-    UNION ALL
-    SELECT (SELECT min(name) FROM workflows WHERE status = 'processing' AND owner IS NULL AND name > waiting.name)
-    FROM waiting WHERE waiting.name IS NOT NULL
-)
-SELECT name FROM waiting WHERE name IS NOT NULL
-"""
-
-_OLDEST_OF_NAME = """
-SELECT position FROM workflows WHERE status = 'processing' AND owner IS NULL AND name = ? ORDER BY position LIMIT ?
-"""
-
-_CLAIM = f"""
-UPDATE workflows SET owner = ?, epoch = epoch + 1 WHERE position = ? RETURNING {WORKFLOW_COLUMNS}
-"""
 
 
 class SQLiteDatabaseManager(RecordDatabaseManager):
@@ -107,7 +68,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         ValueError: An option has a value that is not listed above.
     """
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"leases"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"leases", "waiting"})
 
     def __init__(
         self,
@@ -168,7 +129,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
 
     def release_owner(self, owner: str) -> None:
         """See the base class."""
-        self._write(lambda connection: _forget_owner(connection, owner))
+        self._write(lambda connection: operations.forget_owner(connection, owner))
         if self._locks is not None:
             self._locks.release(owner)
 
@@ -178,34 +139,33 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
             return
         for (owner,) in self._read(lambda connection: connection.execute("SELECT id FROM orchestrators").fetchall()):
             if not self._locks.is_alive(owner):
-                self._write(lambda connection, owner=owner: _forget_owner(connection, owner))  # type: ignore[misc]
+                self._write(lambda connection, owner=owner: operations.forget_owner(connection, owner))  # type: ignore[misc]
                 self._locks.forget(owner)
 
     # --- one run ----------------------------------------------------------------------------------------------------
 
-    def create_workflow(self, record: WorkflowRecord) -> WorkflowRecord | None:
+    def create_workflow(
+        self, record: WorkflowRecord, *, steps: Sequence[StepRecord] = (), events: Sequence[EventRecord] = ()
+    ) -> WorkflowRecord | None:
         """See the base class."""
-        row = row_from_record(record)
+        return self._write(lambda connection: operations.create(connection, record, steps, events))
 
-        def create(connection: sqlite3.Connection) -> WorkflowRecord | None:
-            existing = _select_workflow(connection, record.id)
-            if existing is None:
-                connection.execute(_INSERT_WORKFLOW, row)
-            return existing
-
-        return self._write(create)
-
-    def claim_workflows(self, owner: str, names: Iterable[str], limit: int) -> list[WorkflowRecord]:
-        """See the base class. An idle turn is two small reads and no write."""
+    def claim_workflows(
+        self, owner: str, names: Iterable[str], limit: int, *, now: datetime | None = None
+    ) -> list[WorkflowRecord]:
+        """See the base class. An idle turn is three small reads and no write."""
         self._reap_dead_owners()
         wanted = frozenset(names)
-        if limit <= 0 or wanted.isdisjoint(self.pending_names()):
+        moment = datetime.now(UTC) if now is None else now
+        if limit <= 0 or not self._read(
+            lambda connection: operations.something_to_claim(connection, wanted, time_text(moment))
+        ):
             return []
-        return self._write(lambda connection: _claim(connection, owner, wanted, limit))
+        return self._write(lambda connection: operations.claim(connection, owner, wanted, limit, moment))
 
     def pending_names(self) -> set[str]:
         """See the base class."""
-        return self._read(_pending_names)
+        return self._read(operations.pending_names)
 
     def release_workflow(self, workflow_id: str, epoch: int) -> None:
         """See the base class."""
@@ -219,59 +179,143 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
     def load_outcomes(self, workflow_id: str) -> list[StepOutcome]:
         """See the base class."""
         query = (
-            "SELECT sequence, kind, activity_name, status, output_data, error_data FROM activity_executions "
-            "WHERE workflow_id = ? ORDER BY sequence"
+            "SELECT sequence, kind, activity_name, status, output_data, error_data, state_data "
+            "FROM activity_executions WHERE workflow_id = ? ORDER BY sequence"
         )
         return self._read(lambda connection: list(map(StepOutcome._make, connection.execute(query, (workflow_id,)))))
 
     def record_steps(
-        self, workflow_id: str, epoch: int, steps: Sequence[StepRecord], *, current_activity: str | None = None
-    ) -> None:
+        self,
+        workflow_id: str,
+        epoch: int,
+        steps: Sequence[StepRecord],
+        *,
+        current_activity: str | None = None,
+        children: Sequence[WorkflowRecord] = (),
+    ) -> ControlRequest | None:
         """See the base class."""
         rows = [row_from_step(workflow_id, step) for step in steps]
-        now = None if current_activity is None else time_text(datetime.now(UTC))
-
-        def record(connection: sqlite3.Connection) -> bool:
-            if connection.execute(_IS_CLAIMED, (workflow_id, epoch)).fetchone() is None:
-                return False
-            for row in rows:
-                connection.execute(_UPSERT_STEP, row)
-            if current_activity is not None:
-                connection.execute(
-                    "UPDATE workflows SET current_activity = ?, updated_at = ? WHERE id = ?",
-                    (current_activity, now, workflow_id),
-                )
-            return True
-
-        if not self._write(record):
+        new = [row_from_record(child) for child in children]
+        activity = None if current_activity is None else (current_activity, time_text(datetime.now(UTC)))
+        done = self._write(
+            lambda connection: operations.record_steps(connection, workflow_id, epoch, rows, new, activity)
+        )
+        if done is None:
             raise ClaimLostError(workflow_id, epoch)
+        return done[0]
 
     def finish_workflow(self, workflow_id: str, epoch: int, end: WorkflowEnd) -> None:
         """See the base class."""
-        row, step_rows = rows_from_end(workflow_id, epoch, end)
-        if not self._write(lambda connection: _finish(connection, row, step_rows)):
+        if not self._write(lambda connection: operations.finish(connection, workflow_id, epoch, end)):
             raise ClaimLostError(workflow_id, epoch)
 
     def finish_and_claim(
         self, workflow_id: str, epoch: int, end: WorkflowEnd, *, owner: str, names: Iterable[str]
     ) -> list[WorkflowRecord]:
         """See the base class. One commit."""
-        row, step_rows = rows_from_end(workflow_id, epoch, end)
-        wanted = frozenset(names)
+        return self._leave_and_claim(
+            lambda connection: operations.finish(connection, workflow_id, epoch, end),
+            ClaimLostError(workflow_id, epoch),
+            (owner, frozenset(names), end.finished_at),
+        )
 
-        def finish(connection: sqlite3.Connection) -> list[WorkflowRecord] | None:
-            return _claim(connection, owner, wanted, 1) if _finish(connection, row, step_rows) else None
-
-        claimed = self._write(finish)
+    def _leave_and_claim(
+        self,
+        leave: Callable[[sqlite3.Connection], bool],
+        lost: ClaimLostError,
+        claimer: tuple[str, frozenset[str], datetime],
+    ) -> list[WorkflowRecord]:
+        owner, names, now = claimer
+        claimed = self._write(
+            lambda connection: operations.claim(connection, owner, names, 1, now) if leave(connection) else None
+        )
         if claimed is None:
-            raise ClaimLostError(workflow_id, epoch)
+            raise lost
         return claimed
+
+    # --- waiting ----------------------------------------------------------------------------------------------------
+
+    def suspend_workflow(self, workflow_id: str, epoch: int, suspension: WorkflowSuspension) -> None:
+        """See the base class."""
+        if not self._write(lambda connection: operations.suspend(connection, workflow_id, epoch, suspension)):
+            raise ClaimLostError(workflow_id, epoch)
+
+    def suspend_and_claim(
+        self, workflow_id: str, epoch: int, suspension: WorkflowSuspension, *, owner: str, names: Iterable[str]
+    ) -> list[WorkflowRecord]:
+        """See the base class. One commit."""
+        return self._leave_and_claim(
+            lambda connection: operations.suspend(connection, workflow_id, epoch, suspension),
+            ClaimLostError(workflow_id, epoch),
+            (owner, frozenset(names), suspension.suspended_at),
+        )
+
+    def next_wake(self) -> datetime | None:
+        """See the base class."""
+        found = self._read(operations.next_wake)
+        moment = None if found is None else datetime.fromisoformat(found)
+        return None if moment == NEVER else moment
+
+    def add_event(self, workflow_id: str, event: EventRecord) -> None:
+        """See the base class."""
+        record = self._write(lambda connection: operations.add_event(connection, workflow_id, event))
+        if record is not None and not record.status.is_final:
+            return
+        if not self._read(lambda connection: operations.has_event(connection, workflow_id, event.id)):
+            raise refusal(workflow_id, record, f"an event {event.name!r} cannot reach it")
+
+    def load_events(
+        self, workflow_id: str, *, name: str | None = None, after: int = 0, limit: int | None = None
+    ) -> list[EventRecord]:
+        """See the base class."""
+        query = (
+            f"SELECT {EVENT_COLUMNS} FROM workflow_events WHERE workflow_id = ? AND position > ? "
+            "AND name = coalesce(?, name) ORDER BY position LIMIT ?"
+        )
+        values = (workflow_id, after, name, -1 if limit is None else limit)
+        rows = self._read(lambda connection: connection.execute(query, values).fetchall())
+        return [event_from_row(row) for row in rows]
+
+    # --- control ----------------------------------------------------------------------------------------------------
+
+    def cancel_workflow(self, workflow_id: str) -> None:
+        """See the base class."""
+        record = self._write(lambda connection: operations.cancel(connection, workflow_id))
+        if record is None or record.status.is_final:
+            raise refusal(workflow_id, record, "it cannot be cancelled")
+
+    def pause_workflow(self, workflow_id: str) -> None:
+        """See the base class."""
+        record = self._write(lambda connection: operations.pause(connection, workflow_id))
+        if record is None or record.status.is_final or record.request is ControlRequest.CANCEL:
+            raise refusal(workflow_id, record, "it cannot be paused")
+
+    def resume_workflow(self, workflow_id: str) -> None:
+        """See the base class."""
+        record = self._write(lambda connection: operations.resume(connection, workflow_id))
+        if record is None or record.status.is_final:
+            raise refusal(workflow_id, record, "it cannot be resumed")
+
+    def reopen_workflow(
+        self, workflow_id: str, epoch: int, drop: Iterable[int], replace: Sequence[StepRecord] = ()
+    ) -> None:
+        """See the base class."""
+        dropped = list(drop)
+        record = self._write(lambda connection: operations.reopen(connection, workflow_id, epoch, dropped, replace))
+        if record is None or record.status is not WorkflowStatus.FAILED or record.epoch != epoch:
+            raise refusal(workflow_id, record, "only one that stands as failed can be rewound")
+
+    def pending_requests(self, owner: str) -> dict[str, ControlRequest]:
+        """See the base class."""
+        query = "SELECT id, request FROM workflows WHERE owner = ? AND request IS NOT NULL"
+        rows = self._read(lambda connection: connection.execute(query, (owner,)).fetchall())
+        return {workflow_id: ControlRequest(request) for workflow_id, request in rows}
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def read_workflow(self, workflow_id: str) -> WorkflowRecord | None:
         """See the base class."""
-        return self._read(lambda connection: _select_workflow(connection, workflow_id))
+        return self._read(lambda connection: operations.select_workflow(connection, workflow_id))
 
     def get_steps(self, workflow_id: str) -> list[StepRecord]:
         """See the base class."""
@@ -316,7 +360,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         """See the base class."""
 
         def delete(connection: sqlite3.Connection) -> bool:
-            record = _select_workflow(connection, workflow_id)
+            record = operations.select_workflow(connection, workflow_id)
             if record is not None:
                 refuse_unfinished(record)
             return connection.execute("DELETE FROM workflows WHERE id = ?", (workflow_id,)).rowcount > 0
@@ -355,17 +399,18 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         def save(connection: sqlite3.Connection) -> None:
             (step,) = documents.steps_from_executions(execution.workflow_id, [execution])
             if step.sequence < 0:  # an id of the caller's own
-                step = step._replace(sequence=_place_of_own_id(connection, execution, step))
+                step = step._replace(sequence=operations.place_of_own_id(connection, execution, step))
             row = list(row_from_step(execution.workflow_id, step))
             row[1] = execution.id
-            connection.execute(_REPLACE_STEP, row)
+            connection.execute(operations.REPLACE_STEP, row)
 
         self._write(save)
 
     def get_activity_executions(self, workflow_id: str) -> list[ActivityExecution]:
         """See the base class."""
         query = (
-            f"SELECT id, {STEP_COLUMNS} FROM activity_executions WHERE workflow_id = ? ORDER BY created_at, sequence"
+            f"SELECT id, {STEP_COLUMNS} FROM activity_executions WHERE workflow_id = ? AND kind = 'activity' "
+            "ORDER BY created_at, sequence"
         )
         rows = self._read(lambda connection: connection.execute(query, (workflow_id,)).fetchall())
         executions = []
@@ -378,62 +423,6 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
 
 DatabaseManager = SQLiteDatabaseManager
 """1.0.2's other name for it."""
-
-
-# --- operations inside a transaction ----------------------------------------------------------------------------------
-
-
-def _select_workflow(connection: sqlite3.Connection, workflow_id: str) -> WorkflowRecord | None:
-    query = f"SELECT {WORKFLOW_COLUMNS} FROM workflows WHERE id = ?"
-    row = connection.execute(query, (workflow_id,)).fetchone()
-    return None if row is None else record_from_row(row)
-
-
-def _pending_names(connection: sqlite3.Connection) -> set[str]:
-    return {name for (name,) in connection.execute(_PENDING_NAMES)}
-
-
-def _claim(connection: sqlite3.Connection, owner: str, names: frozenset[str], limit: int) -> list[WorkflowRecord]:
-    if connection.execute("SELECT 1 FROM orchestrators WHERE id = ?", (owner,)).fetchone() is None:
-        return []
-    positions: list[int] = []
-    for name in names & _pending_names(connection):
-        positions.extend(position for (position,) in connection.execute(_OLDEST_OF_NAME, (name, limit)))
-    oldest = sorted(positions)[:limit]
-    return list(readable_records([connection.execute(_CLAIM, (owner, position)).fetchone() for position in oldest]))
-
-
-def _finish(connection: sqlite3.Connection, row: tuple[object, ...], step_rows: list[tuple[object, ...]]) -> bool:
-    if connection.execute(_FINISH, row).rowcount != 1:
-        return False
-    for step_row in step_rows:
-        connection.execute(_UPSERT_STEP, step_row)
-    return True
-
-
-def _place_of_own_id(connection: sqlite3.Connection, execution: ActivityExecution, step: StepRecord) -> int:
-    """Return the negative ordinal for an execution that has its caller's own id: where it was, else by its time."""
-    others = connection.execute(
-        "SELECT sequence, id, created_at FROM activity_executions WHERE workflow_id = ? AND sequence < 0 "
-        "ORDER BY sequence",
-        (execution.workflow_id,),
-    ).fetchall()
-    for sequence, execution_id, _ in others:
-        if execution_id == execution.id:
-            return int(sequence)
-    started_at = time_text(step.started_at)
-    newer = [sequence for sequence, _, created_at in others if created_at > started_at]
-    place = min(newer, default=0) - 1
-    connection.executemany(  # from the lowest up, so that no two have one ordinal at any time
-        "UPDATE activity_executions SET sequence = sequence - 1 WHERE workflow_id = ? AND sequence = ?",
-        [(execution.workflow_id, sequence) for sequence, _, _ in others if sequence <= place],
-    )
-    return place
-
-
-def _forget_owner(connection: sqlite3.Connection, owner: str) -> None:
-    connection.execute("UPDATE workflows SET owner = NULL WHERE status = 'processing' AND owner = ?", (owner,))
-    connection.execute("DELETE FROM orchestrators WHERE id = ?", (owner,))
 
 
 def _check_option(option: str, value: str, allowed: Sequence[str]) -> None:

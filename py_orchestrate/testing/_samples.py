@@ -13,11 +13,13 @@ from typing import Any
 from ..models import (
     ActivityExecution,
     ActivityStatus,
+    EventRecord,
     StepRecord,
     WorkflowEnd,
     WorkflowInstance,
     WorkflowRecord,
     WorkflowStatus,
+    WorkflowSuspension,
 )
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -86,6 +88,16 @@ def failed_step(sequence: int, *, minutes: float = 1) -> StepRecord:
 def run_end(output: str | None = '"bye"', *, minutes: float = 9, **fields: Any) -> WorkflowEnd:
     """Return an end: ``done``, unless the fields say otherwise."""
     return replace(WorkflowEnd(status=WorkflowStatus.DONE, output=output, finished_at=at(minutes)), **fields)
+
+
+def suspension(*, minutes: float = 2, **fields: Any) -> WorkflowSuspension:
+    """Return how a run leaves its worker: knowing of no signal, and ready at once, unless the fields say otherwise."""
+    return replace(WorkflowSuspension(signals=0, suspended_at=at(minutes)), **fields)
+
+
+def event_record(event_id: str, *, minutes: float = 3, **fields: Any) -> EventRecord:
+    """Return an event of the name ``go``, as it is sent."""
+    return replace(EventRecord(id=event_id, name="go", payload="null", sent_at=at(minutes)), **fields)
 
 
 def instance(workflow_id: str, *, minutes: float = 0, **fields: Any) -> WorkflowInstance:

@@ -42,3 +42,12 @@ class FakeClock:
             raise ValueError(f"a clock cannot advance by {seconds} seconds")
         with self._lock:
             self._passed += timedelta(seconds=seconds)
+
+    def step(self, seconds: float) -> None:
+        """Set the wall clock forward or back, as an administrator or a time server does; no time passes.
+
+        Args:
+            seconds: How much, to the microsecond; negative to set it back.
+        """
+        with self._lock:
+            self._start += timedelta(seconds=seconds)

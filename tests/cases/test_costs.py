@@ -105,7 +105,7 @@ def test_a_replay_of_5000_steps_reads_its_history_with_one_query(statements, tmp
     handle = first.start_workflow(long_one)
     wait_until(lambda: first._engine.active_runs() and first._engine.active_runs()[0].info().sequence == 5000, 60)
     for run in first._engine.active_runs():
-        run.store_what_lingers()
+        run.tend()
     assert len(first.get_history(handle.id)) == 5000
     first._engine.database.release_owner(first._engine.owner)  # as if the process had ended here
     ended.set()

@@ -42,3 +42,14 @@ def test_threads_may_turn_it_at_once() -> None:
 
     race([turn] * 8)
     assert clock.monotonic() == 8000
+
+
+def test_the_wall_clock_can_be_set() -> None:
+    clock = FakeClock()
+    clock.advance(10)
+    clock.step(3600)
+    assert (clock.now(), clock.monotonic()) == (datetime(2030, 1, 1, 1, 0, 10, tzinfo=UTC), 10)
+    clock.step(-7200.5)
+    assert (clock.now(), clock.monotonic()) == (datetime(2029, 12, 31, 23, 0, 9, 500_000, tzinfo=UTC), 10)
+    clock.advance(1)
+    assert (clock.now(), clock.monotonic()) == (datetime(2029, 12, 31, 23, 0, 10, 500_000, tzinfo=UTC), 11)

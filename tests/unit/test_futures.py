@@ -18,12 +18,12 @@ def ready(value: Any = None, error: BaseException | None = None, asked: list[Any
     else:
         future.set_exception(error)
 
-    def settle(future: Future[Any]) -> Any:
+    def settle() -> Any:
         if asked is not None:
             asked.append(value if error is None else error)
         return future.result()
 
-    return DurableFuture(future, settle)
+    return DurableFuture(settle)
 
 
 def test_a_result_and_a_failure() -> None:

@@ -1,0 +1,193 @@
+"""What a program does to a run that it has started: send events, cancel, pause, resume, rewind, restart.
+
+Each checks what it is given and is one atomic step of the store; then the run is told where it runs here. None of these
+may be called in a workflow's own code, where a replay would do it again, but for sending events, whose ids make a
+second sending the same one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ._clock import Clock
+from ._context import current_scope
+from ._engine.engine import Engine
+from ._failures import origin_of_failure
+from ._identifiers import check_name, check_workflow_id, new_workflow_id
+from .db_manager.base import BaseDatabaseManager
+from .errors import DurableCallError, WorkflowConflictError, WorkflowNotFoundError, WorkflowStateError
+from .models import (
+    ActivityStatus,
+    ControlRequest,
+    EventRecord,
+    StepRecord,
+    WorkflowRecord,
+    WorkflowStatus,
+)
+from .serialization import Serializer
+
+_COMPLETED = ActivityStatus.COMPLETED.value
+_FAILED = ActivityStatus.FAILED.value
+_CANCELLED = ActivityStatus.CANCELLED.value
+_WAITING = ActivityStatus.WAITING.value
+
+
+class Control:
+    """The requests of one orchestrator."""
+
+    def __init__(self, database: BaseDatabaseManager, engine: Engine, serializer: Serializer, clock: Clock) -> None:
+        self._database = database
+        self._engine = engine
+        self._serializer = serializer
+        self._clock = clock
+
+    def raise_event(self, workflow_id: str, name: str, payload: Any, event_id: str | None) -> None:
+        """See ``Orchestrator.raise_event``."""
+        check_workflow_id(workflow_id)
+        check_name("event", name)
+        if event_id is not None:
+            check_workflow_id(event_id)
+        text, _ = self._serializer.encode(payload, what=f"payload of event {name!r}")
+        scope = current_scope()
+        fresh = new_workflow_id() if scope is None else scope.next_effect_id()  # a step also with an id of its own
+        event = EventRecord(id=event_id or fresh, name=name, payload=text, sent_at=self._clock.now())
+        self._database.add_event(workflow_id, event)
+        self._engine.wake()
+
+    def cancel(self, workflow_id: str) -> None:
+        """See ``Orchestrator.cancel_workflow``."""
+        self._check("cancel_workflow", workflow_id)
+        self._database.cancel_workflow(workflow_id)
+        self._engine.notice_request(workflow_id, ControlRequest.CANCEL)
+
+    def pause(self, workflow_id: str) -> None:
+        """See ``Orchestrator.pause_workflow``."""
+        self._check("pause_workflow", workflow_id)
+        self._database.pause_workflow(workflow_id)
+        self._engine.notice_request(workflow_id, ControlRequest.PAUSE)
+
+    def resume(self, workflow_id: str) -> None:
+        """See ``Orchestrator.resume_workflow``."""
+        self._check("resume_workflow", workflow_id)
+        self._database.resume_workflow(workflow_id)
+        self._engine.notice_request(workflow_id, None)
+
+    def rewind(self, workflow_id: str) -> None:
+        """See ``Orchestrator.rewind_workflow``."""
+        self._check("rewind_workflow", workflow_id)
+        self._rewind(self._existing(workflow_id))
+        self._engine.wake()
+
+    def restart(self, workflow_id: str, from_step: int, new_id: str | None) -> str:
+        """See ``Orchestrator.restart_workflow``."""
+        self._check("restart_workflow", workflow_id)
+        if not isinstance(from_step, int) or isinstance(from_step, bool):
+            raise TypeError(f"from_step is an int, not {type(from_step).__name__}")
+        found = new_workflow_id() if new_id is None else check_workflow_id(new_id)
+        record = self._existing(workflow_id)
+        steps = self._database.get_steps(workflow_id)
+        shared = _shared_steps(workflow_id, steps, from_step)
+        now = self._clock.now()
+        new = WorkflowRecord(
+            id=found,
+            name=record.name,
+            status=WorkflowStatus.PROCESSING,
+            input=record.input,
+            created_at=now,
+            updated_at=now,
+        )
+        existing = self._engine.create(new, steps=shared, events=self._untaken_events(workflow_id, shared))
+        if existing is not None:
+            raise WorkflowConflictError(
+                f"workflow id {found!r} belongs to a run of {existing.name!r} already; choose another id", found
+            )
+        return found
+
+    # --- parts ------------------------------------------------------------------------------------------------------
+
+    def _check(self, method: str, workflow_id: str) -> None:
+        check_workflow_id(workflow_id)
+        scope = current_scope()
+        if scope is not None and scope.is_workflow:
+            raise DurableCallError(
+                f"{method}() must not be called in a workflow's own code, where each replay would do it again; call it "
+                "in an activity"
+            )
+
+    def _existing(self, workflow_id: str) -> WorkflowRecord:
+        record = self._database.read_workflow(workflow_id)
+        if record is None:
+            raise WorkflowNotFoundError(workflow_id)
+        return record
+
+    def _rewind(self, record: WorkflowRecord) -> None:
+        if record.status is not WorkflowStatus.FAILED:
+            raise WorkflowStateError(
+                f"workflow {record.id} ({record.name}) is {record.status.value}: only a failed one can be rewound",
+                record.id,
+                record.status.value,
+            )
+        drop, waiting = [], []
+        origin = origin_of_failure(record.error)
+        for step in self._database.get_steps(record.id):
+            if step.kind == "workflow" and step.status in (_FAILED, _WAITING):
+                child = self._database.read_workflow(_child_id(step))
+                is_cancelled = child is not None and child.status is WorkflowStatus.CANCELLED
+                if is_cancelled and step.status == _WAITING:
+                    drop.append(step.sequence)  # with the run, when that was out of its time
+                    continue
+                if child is not None and child.status is WorkflowStatus.FAILED and _is_to_run_again(step, origin):
+                    self._rewind(child)
+                    waiting.append(step._replace(status=_WAITING, error=None, error_message=None, completed_at=None))
+                    continue
+            if _is_to_run_again(step, origin):
+                drop.append(step.sequence)
+        self._database.reopen_workflow(record.id, record.epoch, drop, waiting)
+
+    def _untaken_events(self, workflow_id: str, shared: Sequence[StepRecord]) -> list[EventRecord]:
+        if "waiting" not in self._database.capabilities:
+            return []
+        taken = {_state(step)["event"] for step in shared if step.kind == "event" and step.status == _COMPLETED}
+        return [event for event in self._database.load_events(workflow_id) if event.position not in taken]
+
+
+def _is_to_run_again(step: StepRecord, origin: dict[str, int] | None) -> bool:
+    """Return whether a step failed with the run, or was made because of that.
+
+    Siblings that were submitted before the failure was seen keep their results; where they failed too, they run again.
+    """
+    if origin is None or step.sequence < origin["sequence"]:
+        return False
+    return step.sequence >= origin["seen_at"] or step.status in (_FAILED, _CANCELLED)
+
+
+def _shared_steps(workflow_id: str, steps: Sequence[StepRecord], from_step: int) -> list[StepRecord]:
+    """Return the steps below ``from_step``, with those that 1.0.2 recorded.
+
+    Raises:
+        ValueError: There is no such step, or one below it has not ended.
+    """
+    end = max((step.sequence for step in steps), default=-1) + 1
+    if not 0 <= from_step <= max(end, 0):
+        raise ValueError(
+            f"workflow {workflow_id} has {max(end, 0)} steps: from_step is 0 to {max(end, 0)}, not {from_step}"
+        )
+    shared = [step for step in steps if from_step > 0 and step.sequence < from_step]
+    for step in shared:
+        if step.sequence >= 0 and step.status not in (_COMPLETED, _FAILED):
+            raise ValueError(
+                f"step {step.sequence} ({step.name}) of workflow {workflow_id} is {step.status}: only steps that have "
+                f"ended can be shared; choose a from_step up to {step.sequence}"
+            )
+    return shared
+
+
+def _child_id(step: StepRecord) -> str:
+    return str(_state(step).get("workflow_id", ""))
+
+
+def _state(step: StepRecord) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(step.state or "{}")
+    return found

@@ -1,0 +1,378 @@
+"""Calls of activities: replayed, or run, in as many attempts as their retry policy allows.
+
+An attempt is one run of the body. A failed one is recorded, with its number, before the next one begins, so no crash
+makes it undone; one that a crash interrupts has come to nothing, and runs again under the same number. Between two
+attempts the run leaves its worker where the wait is long; a short one is waited out.
+
+A submitted activity runs on a thread of its own and has its outcome stored there. When it has to wait for another
+attempt, the background loop starts that, unless the workflow has left its worker by then: then the run is woken for it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import random
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, NoReturn, Protocol
+
+from .._clock import Clock
+from .._context import Unwind
+from .._failures import decode_failure
+from .._futures import DurableFuture
+from .._identifiers import new_workflow_id
+from .._options import ActivityOptions
+from .._registry import WorkflowRegistry
+from ..durable import ActivityInfo
+from ..errors import ActivityCancelledError, SerializationError
+from ..models import ActivityStatus, StepOutcome, StepRecord
+from .bodies import Body, BodyRunner, Outcome, PreparedBody
+from .interrupts import InterruptHost, Interrupts
+from .journal import Journal
+from .time_limits import Pulse
+
+_COMPLETED = ActivityStatus.COMPLETED.value
+_CANCELLED = ActivityStatus.CANCELLED.value
+_RUNNING = ActivityStatus.RUNNING.value
+
+HELD_SECONDS = 1.0
+"""From this long on a wait between two attempts is not waited out on a thread."""
+
+
+class ActivityHost(InterruptHost, Protocol):
+    """What is needed of the engine around."""
+
+    registry: WorkflowRegistry
+    bodies: BodyRunner
+    clock: Clock
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether the database can keep runs that wait."""
+        ...
+
+    def in_background(self, work: Callable[[], None]) -> None:
+        """Run ``work`` on one of the threads for submitted activities."""
+        ...
+
+    def hold(self, seconds: float) -> None:
+        """Wait on this thread.
+
+        Raises:
+            Unwind: The engine is leaving.
+        """
+        ...
+
+
+class Later(NamedTuple):
+    """An attempt that failed and is followed by another one.
+
+    Attributes:
+        body: What is to run then.
+        record: The failed attempt, to be stored.
+        due: When the next one is.
+    """
+
+    body: PreparedBody
+    record: StepRecord
+    due: datetime
+
+
+class Submitted:
+    """One submitted activity.
+
+    Attributes:
+        body: What runs; ``None`` where a recorded outcome is replayed.
+        round: What the attempts that run now come to.
+    """
+
+    def __init__(self, body: PreparedBody | None) -> None:
+        self.body = body
+        self.round: Future[Outcome | StepOutcome | Later] = Future()
+
+    @property
+    def later(self) -> Later | None:
+        """The wait for another attempt, if that is what it does."""
+        if not self.round.done() or self.round.exception() is not None:
+            return None
+        come_to = self.round.result()
+        return come_to if isinstance(come_to, Later) else None
+
+
+class ActivityCalls:
+    """The activity calls of one run."""
+
+    def __init__(self, host: ActivityHost, journal: Journal, interrupts: Interrupts) -> None:
+        self._host = host
+        self._journal = journal
+        self._interrupts = interrupts
+        self._submitted: list[Submitted] = []
+        self._starting = threading.Lock()
+        self._is_closed = False
+
+    # --- calls, on the workflow's thread ------------------------------------------------------------------------------
+
+    def call(self, name: str, args: Any, kwargs: Any, options: ActivityOptions | None) -> Any:
+        """Run the activity here, or replay it; return its result."""
+        self._interrupts.guard()
+        sequence, step = self._journal.next("activity", name)
+        if step is not None and step.is_final:
+            return self._replayed(step)
+        body = self._host.bodies.prepare(Body(sequence, name, args, kwargs, options, step))
+        while True:
+            if body.due is not None:
+                self._wait_for_attempt(body, body.due)
+            self._journal.store()
+            self._interrupts.check(sequence, "activity", name, body.input)
+            outcome = self._attempts(body, self._keep_and_store)
+            if isinstance(outcome, Outcome):
+                break
+            self._journal.keep(outcome.record)
+            body = outcome.body
+        self._refuse_cancelled(body, outcome)
+        self._journal.keep(outcome.record)
+        if outcome.error is not None:
+            self._journal.raise_failure(outcome.error, sequence)
+        return outcome.value
+
+    def submit(self, name: str, args: Any, kwargs: Any, options: ActivityOptions | None) -> DurableFuture[Any]:
+        """Start the activity on another thread, or replay it; return its future."""
+        self._interrupts.guard()
+        sequence, step = self._journal.next("activity", name)
+        if step is not None and step.is_final:
+            submitted = Submitted(None)
+            submitted.round.set_result(step)
+        else:
+            body = self._host.bodies.prepare(Body(sequence, name, args, kwargs, options, step))
+            self._journal.store()
+            self._interrupts.check(sequence, "activity", name, body.input)
+            submitted = Submitted(body)
+            self._submitted.append(submitted)
+            if body.due is not None and self._host.clock.now() < body.due:
+                submitted.round.set_result(Later(body, body.record(_RUNNING, body.due, None), body.due))
+            else:
+                self._start(submitted, body)
+        return DurableFuture(lambda: self._settle(submitted))
+
+    def _settle(self, submitted: Submitted) -> Any:
+        self._journal.check_thread()
+        while True:
+            round_ = submitted.round
+            try:
+                outcome = round_.result()
+            except Unwind as signal:
+                self._journal.seal(signal)
+                raise
+            if isinstance(outcome, StepOutcome):
+                return self._replayed(outcome)
+            if isinstance(outcome, Outcome):
+                break
+            with self._starting:  # the background loop may have started the next attempt by now
+                if submitted.round is not round_:
+                    continue
+            self._interrupts.guard()
+            if self._interrupts.is_cancellation_due:
+                self._interrupts.cancel(outcome.body.sequence, "activity", outcome.body.name, outcome.body.input)
+            self._interrupts.suspend(outcome.due)
+        if outcome.error is not None:
+            self._journal.raise_failure(outcome.error, outcome.record.sequence)
+        return outcome.value
+
+    def _replayed(self, step: StepOutcome) -> Any:
+        if step.status == _CANCELLED:
+            self._interrupts.replay(decode_failure(step.error, None, self._host.serializer), step.sequence)
+        if step.status != _COMPLETED:
+            self._journal.raise_failure(decode_failure(step.error, None, self._host.serializer), step.sequence)
+        function = self._host.registry.activities.get(step.name)
+        types = None if function is None else self._host.registry.activity_definition(step.name).types
+        try:
+            return self._host.serializer.decode(step.output or "null", types=types)
+        except SerializationError as error:  # no failure of the activity's, which the code might handle
+            self._journal.fail(error)
+
+    def _wait_for_attempt(self, body: PreparedBody, due: datetime) -> None:
+        """Return when the next attempt is due, if that is soon; else leave the worker until then."""
+        remaining = (due - self._host.clock.now()).total_seconds()
+        if remaining <= 0:
+            return
+        self._interrupts.check(body.sequence, "activity", body.name, body.input)
+        if remaining >= HELD_SECONDS and self._host.can_wait:
+            self._interrupts.suspend(due)
+        self._host.hold(remaining)
+
+    def _keep_and_store(self, step: StepRecord) -> None:
+        self._journal.keep(step)
+        self._journal.store()
+
+    def _refuse_cancelled(self, body: PreparedBody, outcome: Outcome) -> None:
+        """Raise the cancellation where the activity has ended early because of it."""
+        if isinstance(outcome.raised, ActivityCancelledError) and self._interrupts.is_cancellation_due:
+            self._interrupts.cancel(body.sequence, "activity", body.name, body.input)
+
+    # --- attempts, on any thread --------------------------------------------------------------------------------------
+
+    def _attempts(self, body: PreparedBody, store: Callable[[StepRecord], None]) -> Outcome | Later:
+        """Run the body until it succeeds, fails for good, or has to wait for long."""
+        while True:
+            scope = ActivityScope(self, body, is_shielded=self._interrupts.is_shielded)
+            self._journal.mark_running(body.record(_RUNNING, self._host.clock.now(), None))
+            outcome = self._host.bodies.run(body, scope)
+            delay = (
+                None if outcome.raised is None or scope.cancel_requested else self._delay(body, outcome, outcome.raised)
+            )
+            if delay is None:
+                return self._host.bodies.concluded(body, outcome)
+            due = self._host.clock.now() + timedelta(seconds=delay)
+            later = Later(*body.followed_by(outcome, due), due)
+            if delay >= HELD_SECONDS and self._host.can_wait:
+                return later
+            store(later.record)
+            self._host.hold(delay)
+            body = later.body
+
+    def _delay(self, body: PreparedBody, outcome: Outcome, error: BaseException) -> float | None:
+        """Return how many seconds to wait before another attempt; ``None`` if there is none."""
+        retry = body.options.retry
+        if retry is None or not outcome.may_be_retried:
+            return None
+        elapsed = max(0.0, (self._host.clock.now() - outcome.first_at).total_seconds())
+        delay = retry.next_delay(body.attempt, error, elapsed, random.random())  # noqa: S311 - it spreads load
+        total = body.options.total_timeout
+        return None if delay is None or (total is not None and elapsed + delay >= total) else delay
+
+    # --- submitted activities -----------------------------------------------------------------------------------------
+
+    def _start(self, submitted: Submitted, body: PreparedBody) -> None:
+        context = contextvars.copy_context()  # what the workflow set is seen there; what is set there ends there
+        round_ = submitted.round
+        self._host.in_background(lambda: context.run(self._run_submitted, body, round_))
+
+    def _run_submitted(self, body: PreparedBody, round_: Future[Outcome | StepOutcome | Later]) -> None:
+        """Run a submitted body and store its outcome; on a thread for submitted activities."""
+        try:
+            if self._host.is_leaving:
+                raise Unwind  # noqa: TRY301 - the future carries it to the workflow's thread
+            outcome = self._attempts(body, self._journal.store_now)
+            self._journal.store_now(outcome.record)
+        except BaseException as error:  # noqa: BLE001 - raised where the future is waited for
+            round_.set_exception(error)
+        else:
+            round_.set_result(outcome)
+
+    def start_due(self) -> None:
+        """Start the attempts that are due; called by the background loop, on its thread."""
+        now = self._host.clock.now()
+        for submitted in list(self._submitted):
+            later = submitted.later
+            if later is not None and later.due <= now:
+                with self._starting:
+                    if self._is_closed:
+                        return
+                    submitted.round = Future()
+                    self._start(submitted, later.body)
+
+    def wait_for_submitted(self) -> datetime | None:
+        """Wait for what runs: nothing of this run may be running, or be missing, when its end is stored.
+
+        Returns:
+            When the next attempt is due, if one is waited for.
+        """
+        with self._starting:
+            self._is_closed = True
+        for submitted in self._submitted:
+            error = submitted.round.exception()
+            if isinstance(error, Unwind):  # it could not be run or recorded, and the code need not have looked at it
+                self._journal.seal(error)
+        return min((later.due for each in self._submitted if (later := each.later) is not None), default=None)
+
+    # --- for the activities' scope ------------------------------------------------------------------------------------
+
+    @property
+    def host(self) -> ActivityHost:
+        """The engine around."""
+        return self._host
+
+    @property
+    def journal(self) -> Journal:
+        """The run's journal."""
+        return self._journal
+
+    @property
+    def is_cancellation_wanted(self) -> bool:
+        """Whether the run is to be cancelled."""
+        return self._interrupts.is_cancellation_wanted
+
+
+class ActivityScope:
+    """What stands around an activity's body: calls in here are plain calls."""
+
+    __slots__ = ("_body", "_calls", "_is_shielded", "pulse")
+
+    is_workflow = False
+
+    def __init__(self, calls: ActivityCalls, body: PreparedBody, *, is_shielded: bool) -> None:
+        self._calls = calls
+        self._body = body
+        self._is_shielded = is_shielded
+        self.pulse = Pulse(calls.host.clock)
+
+    @property
+    def is_active(self) -> bool:
+        """See ``Scope``."""
+        return self._calls.journal.is_active
+
+    def call_activity(
+        self, name: str, function: Callable[..., Any] | None, args: Any, kwargs: Any, _options: Any = None
+    ) -> Any:
+        """See ``Scope``: a plain call."""
+        if function is None:
+            function = self._calls.host.registry.get_activity(name)
+        return function(*args, **kwargs)
+
+    def submit_activity(
+        self, name: str, function: Callable[..., Any] | None, args: Any, kwargs: Any, _options: Any = None
+    ) -> DurableFuture[Any]:
+        """See ``Scope``: a plain call, made at once."""
+        return DurableFuture.of_call(self.call_activity, name, function, args, kwargs)
+
+    def unwind(self) -> NoReturn:
+        """See ``Scope``."""
+        self._calls.journal.unwind()
+
+    def next_effect_id(self) -> str:
+        """See ``Scope``: an activity's effects are not replayed, so any fresh id will do."""
+        return new_workflow_id()
+
+    def heartbeat(self) -> None:
+        """Give a sign of life.
+
+        Raises:
+            ActivityCancelledError: The activity is to end.
+        """
+        self.pulse.beat()
+        if self.pulse.abandoned:
+            raise ActivityCancelledError(
+                f"activity {self._body.name!r} has been timed out; its result no longer counts"
+            )
+        if self.cancel_requested:
+            raise ActivityCancelledError(f"the workflow of activity {self._body.name!r} is cancelled")
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether the activity had better end."""
+        return self.pulse.abandoned or (not self._is_shielded and self._calls.is_cancellation_wanted)
+
+    def info(self) -> ActivityInfo:
+        """See ``Scope``."""
+        record = self._calls.journal.record
+        return ActivityInfo(
+            workflow_id=record.id,
+            workflow_name=record.name,
+            name=self._body.name,
+            sequence=self._body.sequence,
+            idempotency_key=f"{record.id}:{self._body.sequence}",
+            attempt=self._body.attempt,
+            cancel_requested=self.cancel_requested,
+        )

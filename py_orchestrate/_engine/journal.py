@@ -1,0 +1,278 @@
+"""The history of one run, as its code goes over it, and what this attempt adds to it.
+
+Each durable call takes the next ordinal here and gets what the history says about it. What a call came to is kept until
+the next effect is about to start (another activity's body, a submission, a wait), and is stored then, before it: one
+durable write for each activity, and none for the last, which shares the run's end. Meanwhile the workflow's own code
+goes on. The background loop stores what has been kept for long, and marks bodies that run for long as ``running``, so
+that a slow workflow can be watched and little is repeated after a crash.
+
+A journal is sealed when the run leaves its worker without having ended, or cannot go on: from then on every durable
+call raises, and nothing is recorded, whatever the code does with the signal that it was left with.
+
+Guarantees for threads: everything that is not said otherwise happens on the workflow's thread. ``_keeping`` guards what
+is kept, and is held through the write, so that the workflow's next effect waits for a write of the background loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, Protocol
+
+from .._context import Unwind, ended_run_error, foreign_thread_error
+from ..db_manager.base import BaseDatabaseManager
+from ..errors import ClaimLostError, NonDeterminismError
+from ..models import ControlRequest, StepOutcome, StepRecord, WorkflowRecord
+from .replay import History, Mismatch
+
+_logger = logging.getLogger(__name__)
+
+_RAISED_REMEMBERED = 100
+_LINKS_FOLLOWED = 100
+
+
+class JournalHost(Protocol):
+    """What a journal needs of the engine around it."""
+
+    database: BaseDatabaseManager
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether runs are to end at their next durable call, to be taken up again later."""
+        ...
+
+    def persist(self, write: Callable[[], Any]) -> Any:
+        """Make the write, again and again while the storage fails.
+
+        Raises:
+            Unwind: The claim is lost, or the engine is leaving.
+        """
+        ...
+
+    def notice_children(self) -> None:
+        """Let somebody look for the child workflows that were just stored."""
+        ...
+
+
+class Journal:
+    """What is recorded of one run, and what is to be recorded.
+
+    Attributes:
+        record: The run, as it was claimed.
+        sequence: The ordinal of the next call.
+        is_replaying: Whether the code is going over recorded steps.
+        is_active: Whether the run's code is still running.
+        left: The signal or the fatal error that sealed the journal.
+        request: What the run's user wants of it and it has not noticed yet.
+        current_activity: The activity that runs now.
+    """
+
+    def __init__(self, host: JournalHost, record: WorkflowRecord) -> None:
+        self._host = host
+        self.record = record
+        self.history = History()
+        self.sequence = 0
+        self.is_replaying = False
+        self.is_active = True
+        self.left: BaseException | None = None
+        self.request = record.request
+        self.current_activity = record.current_activity
+        self._thread = threading.get_ident()
+        self._keeping = threading.Lock()
+        self._steps: list[StepRecord] = []
+        self._children: list[WorkflowRecord] = []
+        self._running: dict[int, StepRecord] = {}
+        self._raised: deque[tuple[BaseException, int, int]] = deque(maxlen=_RAISED_REMEMBERED)
+
+    def load(self) -> None:
+        """Read what is recorded."""
+        outcomes = self._host.persist(lambda: self._host.database.load_outcomes(self.record.id))
+        self.history = History(outcomes)
+        self.is_replaying = not self.history.is_empty
+
+    # --- the code goes over it ----------------------------------------------------------------------------------------
+
+    def check_thread(self) -> None:
+        """Raise unless this is the workflow's thread.
+
+        Raises:
+            DurableCallError: It is not.
+        """
+        if threading.get_ident() != self._thread:
+            raise foreign_thread_error()
+
+    def check(self) -> None:
+        """Raise unless a durable call may be made here and now.
+
+        Raises:
+            DurableCallError: This is not the workflow's thread, or its run is over.
+            Unwind: The run leaves, or has left.
+        """
+        self.check_thread()
+        if not self.is_active:
+            raise ended_run_error()
+        if self.left is None and self._host.is_leaving:
+            self.left = Unwind()
+        if self.left is not None:
+            # An error only once, then a signal: a loop that tries again after any Exception must come to an end.
+            raise self.left if isinstance(self.left, Unwind) else Unwind
+
+    def next(self, kind: str, name: str) -> tuple[int, StepOutcome | None]:
+        """Return the next call's ordinal and what is recorded of it; ``None`` where it is to run.
+
+        Raises:
+            NonDeterminismError: Another call is recorded there.
+        """
+        sequence = self.sequence
+        self.sequence += 1
+        decision = self.history.decide(sequence, kind, name)
+        if isinstance(decision, Mismatch):
+            self.fail(non_determinism(decision))
+        # Where steps behind this one are recorded, the code has been here before.
+        if not isinstance(decision, StepOutcome):
+            self.is_replaying = self.is_replaying and sequence < self.history.last
+            return sequence, None
+        if not decision.is_final:
+            self.is_replaying = self.is_replaying and sequence < self.history.last
+        return sequence, decision
+
+    def seal(self, signal: BaseException) -> None:
+        """Let every further call raise; the first reason counts."""
+        self.left = self.left or signal
+
+    def unwind(self) -> NoReturn:
+        """Seal the journal and let the run leave its thread here, to be taken up again later.
+
+        Raises:
+            Unwind: Always.
+        """
+        self.seal(Unwind())
+        raise self.left if isinstance(self.left, Unwind) else Unwind
+
+    def fail(self, error: Exception) -> NoReturn:
+        """Seal the journal with an error that ends the run, whatever the code does with it."""
+        self.left = error
+        raise error
+
+    def raise_failure(self, error: BaseException, sequence: int) -> NoReturn:
+        """Raise in the code what a call came to, and remember which call, and how far the code had come by then.
+
+        Raises:
+            BaseException: The error.
+        """
+        self._raised.append((error, sequence, self.sequence))
+        raise error
+
+    def origin_of(self, error: BaseException) -> dict[str, int] | None:
+        """Return which step an error came from: its ordinal, and that of the next call when the code saw it."""
+        link: BaseException | None = error
+        for _ in range(_LINKS_FOLLOWED):  # a chain may bite its own tail
+            if link is None:
+                break
+            for raised, sequence, seen_at in reversed(self._raised):
+                if raised is link:
+                    return {"sequence": sequence, "seen_at": seen_at}
+            link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+        return None
+
+    # --- adding to it -------------------------------------------------------------------------------------------------
+
+    def keep(self, step: StepRecord, child: WorkflowRecord | None = None) -> None:
+        """Keep what a call came to, and the run that it creates, until the next write."""
+        with self._keeping:
+            self._running.pop(step.sequence, None)
+            self._steps.append(step)
+            if child is not None:
+                self._children.append(child)
+
+    def mark_running(self, step: StepRecord) -> None:
+        """Note that a body runs; on any thread. Only the background loop looks at this, should it run for long."""
+        self.current_activity = step.name
+        self._running[step.sequence] = step
+
+    def store(self) -> None:
+        """Make everything before this point durable, so that the next effect may start.
+
+        Raises:
+            Unwind: The claim is lost, or the engine is leaving.
+        """
+        with self._keeping:
+            if not self._steps:
+                return
+            try:
+                self._host.persist(lambda: self._write(self._steps, self._children))
+            except Unwind as signal:
+                self.seal(signal)
+                raise
+            self._forget()
+
+    def store_now(self, step: StepRecord) -> None:
+        """Store one step at once, on the thread of a submitted activity.
+
+        Raises:
+            Unwind: The claim is lost, or the engine is leaving.
+        """
+        with self._keeping:
+            self._running.pop(step.sequence, None)
+        self._host.persist(lambda: self._write([step], ()))
+
+    def store_what_lingers(self) -> None:
+        """Store what is kept and mark the bodies that run; called by the background loop, on its thread."""
+        if not self._keeping.acquire(blocking=False):
+            return  # the run is storing right now
+        try:
+            if not self.is_active or not (self._steps or self._running):
+                return
+            self._write([*self._steps, *self._running.values()], self._children, self.current_activity)
+            self._running.clear()  # marked once is enough
+            self._forget()
+        except ClaimLostError as lost:
+            _logger.debug("%s", lost)
+            self.seal(Unwind())
+        finally:
+            self._keeping.release()
+
+    def close(self) -> None:
+        """From here on the background loop leaves the run alone, and what is left of its code cannot call."""
+        with self._keeping:
+            self.is_active = False
+
+    def take(self) -> tuple[tuple[StepRecord, ...], tuple[WorkflowRecord, ...]]:
+        """Return the steps and the new runs that are not stored yet, to be stored with the run's end."""
+        return tuple(self._steps), tuple(self._children)
+
+    def hand_back(self) -> None:
+        """Store what is kept and free the run for others; where that fails, the owner's end will free it."""
+        try:
+            with self._keeping:
+                if self._steps:
+                    self._write(self._steps, self._children)
+                    self._forget()
+            self._host.database.release_workflow(self.record.id, self.record.epoch)
+        except ClaimLostError as lost:
+            _logger.debug("%s", lost)
+        except Exception as error:  # noqa: BLE001 - as above
+            _logger.warning("workflow %s could not be handed back: %s", self.record.id, error)
+
+    def _write(
+        self, steps: Sequence[StepRecord], children: Sequence[WorkflowRecord], current_activity: str | None = None
+    ) -> None:
+        options: dict[str, Any] = {"children": children} if children else {}
+        request = self._host.database.record_steps(
+            self.record.id, self.record.epoch, steps, current_activity=current_activity, **options
+        )
+        if request is ControlRequest.CANCEL or self.request is not ControlRequest.CANCEL:
+            self.request = request
+
+    def _forget(self) -> None:
+        self._steps = []
+        if self._children:
+            self._children = []
+            self._host.notice_children()
+
+
+def non_determinism(mismatch: Mismatch) -> NonDeterminismError:
+    """Return the error for code that does not make the calls that are recorded."""
+    return NonDeterminismError(mismatch.message, mismatch.sequence, mismatch.recorded, mismatch.called)

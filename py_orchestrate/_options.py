@@ -1,0 +1,115 @@
+"""How an activity is run: its retries and its time limits; and how a workflow is: its id and its time limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+from typing import Any, Final, TypedDict, Unpack
+
+from ._identifiers import check_workflow_id
+from .retry import RetryPolicy, later, seconds_of
+
+
+class ActivityChanges(TypedDict, total=False):
+    """The options that ``@activity`` and ``activity.options`` take."""
+
+    retry: RetryPolicy | None
+    timeout: float | timedelta | None
+    total_timeout: float | timedelta | None
+    heartbeat_timeout: float | timedelta | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityOptions:
+    """The options of an activity; times in seconds.
+
+    Attributes:
+        retry: When it is tried again; ``None`` for never.
+        timeout: How long one attempt may take; ``None`` for any time, here and below.
+        total_timeout: How long all attempts may take, with the waits between them.
+        heartbeat_timeout: How long it may go without a heartbeat.
+    """
+
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
+    total_timeout: float | None = None
+    heartbeat_timeout: float | None = None
+
+    @property
+    def limits_time(self) -> bool:
+        """Whether a body has to be watched."""
+        return self.timeout is not None or self.total_timeout is not None or self.heartbeat_timeout is not None
+
+    def replaced(self, **changes: Unpack[ActivityChanges]) -> ActivityOptions:
+        """Return these options with some of them changed.
+
+        Raises:
+            TypeError: There is no such option, or it has a value of another type.
+            ValueError: A time is not positive.
+        """
+        checked: dict[str, Any] = {}
+        known = [field.name for field in fields(self)]
+        for name, value in changes.items():
+            if name not in known:
+                raise TypeError(f"an activity has no option {name!r}; there are {', '.join(known)}")
+            checked[name] = _checked(name, value)
+        return replace(self, **checked) if checked else self
+
+
+NO_OPTIONS: Final = ActivityOptions()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """The options of one run.
+
+    Attributes:
+        workflow_id: An id of the user's own; ``None`` for one that is made.
+        timeout: How many seconds it may take; ``None`` for any time.
+    """
+
+    workflow_id: str | None = None
+    timeout: float | None = None
+
+    def replaced(self, *, workflow_id: str | None = None, timeout: float | timedelta | None = None) -> RunOptions:
+        """Return these options with those changed that are not ``None``.
+
+        Raises:
+            InvalidWorkflowIdError: No run can have the id.
+            ValueError: The timeout is not positive.
+            TypeError: A value has another type.
+        """
+        if timeout is not None:
+            timeout = seconds_of(timeout, "a workflow's timeout")
+            if timeout == 0:
+                raise ValueError("a workflow's timeout must be positive, not 0; leave it out for no limit")
+        if workflow_id is not None:
+            check_workflow_id(workflow_id)
+        return RunOptions(
+            workflow_id=self.workflow_id if workflow_id is None else workflow_id,
+            timeout=self.timeout if timeout is None else timeout,
+        )
+
+    def deadline(self, now: datetime) -> datetime | None:
+        """Return when a run that starts now is timed out.
+
+        Raises:
+            ValueError: That is after the year 9999.
+        """
+        return None if self.timeout is None else later(now, self.timeout)
+
+
+NO_RUN_OPTIONS: Final = RunOptions()
+
+
+def _checked(name: str, value: object) -> object:
+    if value is None:
+        return None
+    if name == "retry":
+        if not isinstance(value, RetryPolicy):
+            raise TypeError(f"an activity's retry is a RetryPolicy, not {type(value).__name__}")
+        return value
+    seconds = seconds_of(value, f"an activity's {name}")
+    if seconds == 0:
+        raise ValueError(f"an activity's {name} must be positive, not 0; leave it out for no limit")
+    return seconds

@@ -1,0 +1,54 @@
+"""Runs and their steps as the plain dictionaries that programs get to see."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from ._failures import summarize_failure
+from .models import StepRecord, WorkflowRecord
+from .serialization import Serializer
+
+
+def status_of(record: WorkflowRecord, serializer: Serializer, current_activity: str | None) -> dict[str, Any]:
+    """Return how a run stands; see ``Orchestrator.get_workflow_status``."""
+    return {
+        "id": record.id,
+        "name": record.name,
+        "status": record.status.value,
+        "current_activity": current_activity,
+        "error_message": record.error_message,
+        "output": _shown(record.output, serializer),
+        "created_at": _iso(record.created_at),
+        "updated_at": _iso(record.updated_at),
+    }
+
+
+def step_of(step: StepRecord, serializer: Serializer) -> dict[str, Any]:
+    """Return a recorded step; see ``Orchestrator.get_history``."""
+    summary = summarize_failure(step.error, step.error_message)
+    failed = step.error is not None
+    return {
+        "sequence": step.sequence,
+        "kind": step.kind,
+        "name": step.name,
+        "status": step.status,
+        "attempt": 1 if step.state is None else json.loads(step.state).get("attempt", 1),
+        "input": _shown(step.input, serializer),
+        "output": _shown(step.output, serializer),
+        "error_message": step.error_message,
+        "error_type": summary.type_name if failed else None,
+        "traceback": summary.traceback_text if failed else None,
+        "started_at": _iso(step.started_at),
+        "completed_at": None if step.completed_at is None else _iso(step.completed_at),
+    }
+
+
+def _shown(text: str | None, serializer: Serializer) -> Any:
+    # Looking must never fail: where a class is not imported here, its plain parts are shown.
+    return None if text is None else serializer.decode(text, lenient=True)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds")

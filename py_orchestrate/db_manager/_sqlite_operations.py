@@ -1,0 +1,343 @@
+"""What the SQLite backend does inside a transaction: each function is one intent-level step on an open connection.
+
+None of them raises for what it finds (a lost claim, a run that has ended): that would cost the neighbours in the same
+group commit a transaction. They return it, and their callers raise.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from ..models import (
+    ActivityExecution,
+    ControlRequest,
+    EventRecord,
+    StepRecord,
+    WorkflowEnd,
+    WorkflowRecord,
+    WorkflowStatus,
+    WorkflowSuspension,
+)
+from ._sqlite_rows import (
+    EVENT_COLUMNS,
+    STEP_COLUMNS,
+    WORKFLOW_COLUMNS,
+    readable_records,
+    record_from_row,
+    row_from_event,
+    row_from_record,
+    row_from_step,
+    time_text,
+    values_from_end,
+    values_from_suspension,
+)
+
+Row = tuple[object, ...]
+
+# An owner that is not registered holds nothing: nobody would notice its death.
+_INSERT_WORKFLOW = f"""
+INSERT INTO workflows ({WORKFLOW_COLUMNS})
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT id FROM orchestrators WHERE id = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_INSERT_CHILD = f"{_INSERT_WORKFLOW} ON CONFLICT (id) DO NOTHING"
+
+REPLACE_STEP = f"""
+INSERT INTO activity_executions (workflow_id, id, {STEP_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (workflow_id, sequence) DO UPDATE SET
+    id = excluded.id, kind = excluded.kind, activity_name = excluded.activity_name, status = excluded.status,
+    input_data = excluded.input_data, output_data = excluded.output_data, error_data = excluded.error_data,
+    error_message = excluded.error_message, created_at = excluded.created_at, completed_at = excluded.completed_at,
+    state_data = excluded.state_data
+"""
+
+# A step that is completed or cancelled is final; any other may go on or run again.
+_UPSERT_STEP = f"{REPLACE_STEP} WHERE activity_executions.status NOT IN ('completed', 'cancelled')"
+
+_INSERT_EVENT = f"INSERT INTO workflow_events (workflow_id, {EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
+
+_HELD = "id = ? AND epoch = ? AND status = 'processing' AND owner IS NOT NULL"
+
+_FINISH = f"""
+UPDATE workflows SET status = ?, output_data = ?, error_data = ?, error_message = ?, current_activity = ?,
+    updated_at = ?, owner = NULL, request = NULL
+WHERE {_HELD} RETURNING parent_id
+"""
+
+_SUSPEND = """
+UPDATE workflows SET
+    owner = NULL,
+    updated_at = :now,
+    status = CASE WHEN request = 'pause' THEN 'paused' ELSE status END,
+    request = CASE WHEN request = 'pause' THEN NULL ELSE request END,
+    wake_at = CASE WHEN signals = :signals THEN :wake_at END,
+    waiting_for = CASE WHEN signals = :signals THEN :waiting_for END
+WHERE id = :id AND epoch = :epoch AND status = 'processing' AND owner IS NOT NULL
+"""
+
+_SIGNAL = """
+UPDATE workflows SET
+    signals = signals + 1,
+    wake_at = CASE WHEN waiting_for = :signal THEN NULL ELSE wake_at END,
+    waiting_for = CASE WHEN waiting_for = :signal THEN NULL ELSE waiting_for END
+WHERE id = :id AND status IN ('processing', 'paused')
+"""
+
+_CANCEL = """
+UPDATE workflows SET request = 'cancel', status = 'processing', signals = signals + 1, wake_at = NULL,
+    waiting_for = NULL
+WHERE id = ?
+"""
+
+_PAUSE = """
+UPDATE workflows SET
+    status = CASE WHEN owner IS NULL THEN 'paused' ELSE status END,
+    request = CASE WHEN owner IS NULL THEN NULL ELSE 'pause' END
+WHERE id = ?
+"""
+
+_RESUME = """
+UPDATE workflows SET status = 'processing', request = CASE WHEN request = 'pause' THEN NULL ELSE request END
+WHERE id = ?
+"""
+
+_REOPEN = """
+UPDATE workflows SET status = 'processing', output_data = NULL, error_data = NULL, error_message = NULL,
+    current_activity = NULL, deadline = NULL, request = NULL, wake_at = NULL, waiting_for = NULL
+WHERE id = ?
+"""
+
+# Steps from one name to the next through the index, so its cost grows with the names that wait, not with the runs.
+_READY = "status = 'processing' AND owner IS NULL AND wake_at IS NULL"
+_PENDING_NAMES = f"""
+WITH RECURSIVE ready (name) AS (
+    SELECT min(name) FROM workflows WHERE {_READY}
+    UNION ALL
+    SELECT (SELECT min(name) FROM workflows WHERE {_READY} AND name > ready.name)
+    FROM ready WHERE ready.name IS NOT NULL
+)
+SELECT name FROM ready WHERE name IS NOT NULL
+"""
+_PENDING_NAMES_AND_WAKE = f"""
+{_PENDING_NAMES}
+UNION ALL SELECT NULL WHERE (SELECT min(wake_at) FROM workflows WHERE status = 'processing' AND wake_at IS NOT NULL) <= ?
+"""
+_OLDEST_OF_NAME = f"SELECT position FROM workflows WHERE {_READY} AND name = ? ORDER BY position LIMIT ?"
+
+# So many at once that waking costs little of what claiming does, and so few that a commit stays short.
+_WAKE = """
+UPDATE workflows SET wake_at = NULL, waiting_for = NULL WHERE position IN (
+    SELECT position FROM workflows WHERE status = 'processing' AND wake_at <= ? ORDER BY wake_at LIMIT 100)
+"""
+
+_CLAIM = f"""
+UPDATE workflows SET owner = ?, epoch = epoch + 1 WHERE position = ? RETURNING {WORKFLOW_COLUMNS}
+"""
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def select_workflow(connection: sqlite3.Connection, workflow_id: str) -> WorkflowRecord | None:
+    """Return the run, or ``None``."""
+    query = f"SELECT {WORKFLOW_COLUMNS} FROM workflows WHERE id = ?"
+    row = connection.execute(query, (workflow_id,)).fetchone()
+    return None if row is None else record_from_row(row)
+
+
+def pending_names(connection: sqlite3.Connection) -> set[str]:
+    """Return the names of the runs that are ready."""
+    return {name for (name,) in connection.execute(_PENDING_NAMES)}
+
+
+def next_wake(connection: sqlite3.Connection) -> str | None:
+    """Return the earliest time that wakes a run."""
+    query = "SELECT min(wake_at) FROM workflows WHERE status = 'processing' AND wake_at IS NOT NULL"
+    found: str | None = connection.execute(query).fetchone()[0]
+    return found
+
+
+def something_to_claim(connection: sqlite3.Connection, names: frozenset[str], now: str) -> bool:
+    """Return whether a claim could find anything, without a write."""
+    return any(name is None or name in names for (name,) in connection.execute(_PENDING_NAMES_AND_WAKE, (now,)))
+
+
+# --- a run's life -----------------------------------------------------------------------------------------------------
+
+
+def create(
+    connection: sqlite3.Connection, record: WorkflowRecord, steps: Iterable[StepRecord], events: Iterable[EventRecord]
+) -> WorkflowRecord | None:
+    """Insert the run with its history, unless its id is taken; return the run that has it."""
+    existing = select_workflow(connection, record.id)
+    if existing is None:
+        connection.execute(_INSERT_WORKFLOW, row_from_record(record))
+        _store_steps(connection, record.id, steps)
+        connection.executemany(_INSERT_EVENT, [row_from_event(record.id, event) for event in events])
+    return existing
+
+
+def claim(
+    connection: sqlite3.Connection, owner: str, names: frozenset[str], limit: int, now: datetime
+) -> list[WorkflowRecord]:
+    """Wake what is due, and claim the oldest runs that are ready."""
+    if connection.execute("SELECT 1 FROM orchestrators WHERE id = ?", (owner,)).fetchone() is None:
+        return []
+    connection.execute(_WAKE, (time_text(now),))
+    positions: list[int] = []
+    for name in names & pending_names(connection):
+        positions.extend(position for (position,) in connection.execute(_OLDEST_OF_NAME, (name, limit)))
+    oldest = sorted(positions)[:limit]
+    return list(readable_records([connection.execute(_CLAIM, (owner, position)).fetchone() for position in oldest]))
+
+
+def record_steps(
+    connection: sqlite3.Connection,
+    workflow_id: str,
+    epoch: int,
+    rows: Sequence[Row],
+    children: Sequence[Row],
+    current_activity: tuple[str, str] | None,
+) -> tuple[ControlRequest | None] | None:
+    """Store steps and create children; return what is requested of the run, in a tuple, or ``None`` if it is lost."""
+    found = connection.execute(f"SELECT request FROM workflows WHERE {_HELD}", (workflow_id, epoch)).fetchone()
+    if found is None:
+        return None
+    for row in rows:
+        connection.execute(_UPSERT_STEP, row)
+    for row in children:
+        connection.execute(_INSERT_CHILD, row)
+    if current_activity is not None:
+        connection.execute(
+            "UPDATE workflows SET current_activity = ?, updated_at = ? WHERE id = ?", (*current_activity, workflow_id)
+        )
+    return (None if found[0] is None else ControlRequest(found[0]),)
+
+
+def finish(connection: sqlite3.Connection, workflow_id: str, epoch: int, end: WorkflowEnd) -> bool:
+    """Store a run's end, and tell its parent; return whether the claim was held."""
+    ended = connection.execute(_FINISH, values_from_end(workflow_id, epoch, end)).fetchall()
+    if not ended:
+        return False
+    _store_steps(connection, workflow_id, end.steps)
+    _insert_children(connection, end.children)
+    if ended[0][0] is not None:
+        connection.execute(_SIGNAL, {"id": ended[0][0], "signal": f"workflow:{workflow_id}"})
+    return True
+
+
+def suspend(connection: sqlite3.Connection, workflow_id: str, epoch: int, suspension: WorkflowSuspension) -> bool:
+    """Store what a run waits for; return whether the claim was held."""
+    if connection.execute(_SUSPEND, values_from_suspension(workflow_id, epoch, suspension)).rowcount != 1:
+        return False
+    _store_steps(connection, workflow_id, suspension.steps)
+    _insert_children(connection, suspension.children)
+    return True
+
+
+def _store_steps(connection: sqlite3.Connection, workflow_id: str, steps: Iterable[StepRecord]) -> None:
+    for step in steps:
+        connection.execute(_UPSERT_STEP, row_from_step(workflow_id, step))
+
+
+def _insert_children(connection: sqlite3.Connection, children: Iterable[WorkflowRecord]) -> None:
+    for child in children:
+        connection.execute(_INSERT_CHILD, row_from_record(child))
+
+
+# --- events and requests ----------------------------------------------------------------------------------------------
+
+
+def add_event(connection: sqlite3.Connection, workflow_id: str, event: EventRecord) -> WorkflowRecord | None:
+    """Store the event, unless the run has it or has ended; return the run, as it was."""
+    record = select_workflow(connection, workflow_id)
+    if record is None or record.status.is_final:
+        return record
+    last: int = connection.execute(
+        "SELECT coalesce(max(position), 0) FROM workflow_events WHERE workflow_id = ?", (workflow_id,)
+    ).fetchone()[0]
+    row = list(row_from_event(workflow_id, event))
+    row[1] = last + 1
+    stored = connection.execute(f"{_INSERT_EVENT} ON CONFLICT (workflow_id, id) DO NOTHING", row)
+    if stored.rowcount:
+        connection.execute(_SIGNAL, {"id": workflow_id, "signal": f"event:{event.name}"})
+    return record
+
+
+def has_event(connection: sqlite3.Connection, workflow_id: str, event_id: str) -> bool:
+    """Return whether the run has an event of that id."""
+    query = "SELECT 1 FROM workflow_events WHERE workflow_id = ? AND id = ?"
+    return connection.execute(query, (workflow_id, event_id)).fetchone() is not None
+
+
+def cancel(connection: sqlite3.Connection, workflow_id: str) -> WorkflowRecord | None:
+    """Request the cancellation of a run that has not ended; return the run, as it was."""
+    record = select_workflow(connection, workflow_id)
+    if record is not None and not record.status.is_final:
+        connection.execute(_CANCEL, (workflow_id,))
+    return record
+
+
+def pause(connection: sqlite3.Connection, workflow_id: str) -> WorkflowRecord | None:
+    """Pause a run, or request it of one that is held; return the run, as it was."""
+    record = select_workflow(connection, workflow_id)
+    if (
+        record is not None
+        and record.status is WorkflowStatus.PROCESSING
+        and record.request is not ControlRequest.CANCEL
+    ):
+        connection.execute(_PAUSE, (workflow_id,))
+    return record
+
+
+def resume(connection: sqlite3.Connection, workflow_id: str) -> WorkflowRecord | None:
+    """Let a paused run go on; return the run, as it was."""
+    record = select_workflow(connection, workflow_id)
+    if record is not None and not record.status.is_final:
+        connection.execute(_RESUME, (workflow_id,))
+    return record
+
+
+def reopen(
+    connection: sqlite3.Connection, workflow_id: str, epoch: int, drop: Iterable[int], replace: Iterable[StepRecord]
+) -> WorkflowRecord | None:
+    """Let a failed run go on, without some of its steps; return the run, as it was."""
+    record = select_workflow(connection, workflow_id)
+    if record is not None and record.status is WorkflowStatus.FAILED and record.epoch == epoch:
+        connection.execute(_REOPEN, (workflow_id,))
+        connection.executemany(
+            "DELETE FROM activity_executions WHERE workflow_id = ? AND sequence = ?",
+            [(workflow_id, sequence) for sequence in drop],
+        )
+        _store_steps(connection, workflow_id, replace)
+    return record
+
+
+def forget_owner(connection: sqlite3.Connection, owner: str) -> None:
+    """Free an owner's runs and forget it."""
+    connection.execute("UPDATE workflows SET owner = NULL WHERE status = 'processing' AND owner = ?", (owner,))
+    connection.execute("DELETE FROM orchestrators WHERE id = ?", (owner,))
+
+
+# --- 1.0.2's executions -----------------------------------------------------------------------------------------------
+
+
+def place_of_own_id(connection: sqlite3.Connection, execution: ActivityExecution, step: StepRecord) -> int:
+    """Return the negative ordinal for an execution that has its caller's own id: where it was, else by its time."""
+    others = connection.execute(
+        "SELECT sequence, id, created_at FROM activity_executions WHERE workflow_id = ? AND sequence < 0 "
+        "ORDER BY sequence",
+        (execution.workflow_id,),
+    ).fetchall()
+    for sequence, execution_id, _ in others:
+        if execution_id == execution.id:
+            return int(sequence)
+    started_at = time_text(step.started_at)
+    newer = [sequence for sequence, _, created_at in others if created_at > started_at]
+    place = min(newer, default=0) - 1
+    connection.executemany(  # from the lowest up, so that no two have one ordinal at any time
+        "UPDATE activity_executions SET sequence = sequence - 1 WHERE workflow_id = ? AND sequence = ?",
+        [(execution.workflow_id, sequence) for sequence, _, _ in others if sequence <= place],
+    )
+    return place
