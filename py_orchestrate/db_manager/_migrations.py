@@ -180,10 +180,12 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
             connection.execute(
                 "CREATE TABLE py_orchestrate_versions (version INTEGER PRIMARY KEY, applied_at TEXT NOT NULL)"
             )
-            _note_version(connection, 2)
         if version < 3:  # noqa: PLR2004 - as above
             _execute_all(connection, _WAITING)
-            _note_version(connection, 3)
+        if version < SCHEMA_VERSION:
+            connection.execute(
+                "INSERT INTO py_orchestrate_versions VALUES (?, ?)", (SCHEMA_VERSION, datetime.now(UTC).isoformat())
+            )
         connection.execute("COMMIT")
     except BaseException:
         connection.rollback()
@@ -191,10 +193,6 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
     finally:
         connection.execute("PRAGMA legacy_alter_table=OFF")
         connection.execute("PRAGMA foreign_keys=ON")
-
-
-def _note_version(connection: sqlite3.Connection, version: int) -> None:
-    connection.execute("INSERT INTO py_orchestrate_versions VALUES (?, ?)", (version, datetime.now(UTC).isoformat()))
 
 
 def _version(connection: sqlite3.Connection) -> int:

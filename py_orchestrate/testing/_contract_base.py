@@ -5,14 +5,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from datetime import timedelta
+import functools
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
 
 from ..db_manager.base import BaseDatabaseManager
 from ..models import StepRecord, WorkflowRecord
-from ._samples import (
-    run_record,
-)
+from ._samples import at, run_record, suspension
 
 
 class Contract:
@@ -42,8 +44,39 @@ class Contract:
             yield database
 
 
+class WaitingContract(Contract):
+    """For the parts that only managers with ``"waiting"`` must pass; others skip their tests, which take ``waits``."""
+
+    @pytest.fixture
+    def waits(self, database: BaseDatabaseManager) -> BaseDatabaseManager:
+        """Return the manager, with ``owner-a`` registered."""
+        register(database)
+        return database
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name, test in list(vars(cls).items()):
+            if name.startswith("test_"):
+                setattr(cls, name, _needs_waiting(test))
+
+
+def _needs_waiting(test: Callable[..., None]) -> Callable[..., None]:
+    # Skipping in the fixture would be reported test by test; what skips in one line is reported in one line.
+    @functools.wraps(test)
+    def checked(self: Contract, waits: BaseDatabaseManager, **arguments: Any) -> None:
+        if not can_wait(waits):
+            pytest.skip('the manager lacks the capability "waiting"')
+        test(self, waits, **arguments)
+
+    return checked
+
+
 def has_leases(database: BaseDatabaseManager) -> bool:
     return "leases" in database.capabilities
+
+
+def can_wait(database: BaseDatabaseManager) -> bool:
+    return "waiting" in database.capabilities
 
 
 def register(database: BaseDatabaseManager, name: str = "owner-a") -> str:
@@ -80,3 +113,23 @@ def claim_new(database: BaseDatabaseManager, record: WorkflowRecord) -> int:
     database.create_workflow(record)
     (claimed,) = database.claim_workflows(register(database), [record.name], 1)
     return claimed.epoch
+
+
+def begin(database: BaseDatabaseManager, workflow_id: str = "run", **fields: Any) -> int:
+    """Store a run, let ``owner-a`` claim it, and return the epoch; no other run may be ready."""
+    assert database.create_workflow(run_record(workflow_id, **fields)) is None
+    (claimed,) = database.claim_workflows("owner-a", ["greet"], 9, now=at(0))
+    assert claimed.id == workflow_id
+    return claimed.epoch
+
+
+def begin_and_wait(database: BaseDatabaseManager, workflow_id: str = "run", **fields: Any) -> int:
+    """Store a run, claim it, suspend it with the fields, and return the epoch; no other run may be ready."""
+    epoch = begin(database, workflow_id)
+    database.suspend_workflow(workflow_id, epoch, suspension(**fields))
+    return epoch
+
+
+def take(database: BaseDatabaseManager, *, now: datetime | None = None, limit: int = 9) -> list[str]:
+    """Let ``owner-a`` claim what is ready, by default before any time has passed; return the ids."""
+    return ids_of(database.claim_workflows("owner-a", ["greet"], limit, now=at(0) if now is None else now))

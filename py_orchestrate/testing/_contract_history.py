@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from ..db_manager.base import BaseDatabaseManager
-from ..models import WorkflowStatus
+from ..models import StepOutcome, WorkflowStatus
 from ._contract_base import Contract, assert_utc, claim_new, claim_run, has_leases, read
 from ._samples import (
     FAILURE_DOCUMENT,
@@ -39,7 +39,10 @@ class Recording(Contract):
         database.record_steps("run", epoch, [])
         with self.another(database) as other:
             assert other.get_steps("run") == steps
-            assert other.load_outcomes("run") == [step.outcome for step in steps]
+            assert other.load_outcomes("run") == [
+                StepOutcome(step.sequence, "activity", step.name, step.status, step.output, step.error, None)
+                for step in steps
+            ]
 
     def test_histories_do_not_mix(self, database: BaseDatabaseManager) -> None:
         for workflow_id in ("a", "a:1", "A"):
@@ -182,3 +185,23 @@ class Recording(Contract):
         database.record_steps("run", epoch, [step_record(0, kind=kind)])
         assert [step.kind for step in database.load_outcomes("run")] == [kind]
         assert [step.kind for step in database.get_steps("run")] == [kind]
+
+    def test_the_state_of_a_step_is_kept(self, database: BaseDatabaseManager) -> None:
+        epoch = claim_run(database)
+        retrying = failed_step(1)._replace(status="retrying", state='{"attempt":1,"due":"2030-01-01T00:05:00+00:00"}')
+        steps = [failed_step(0)._replace(state='{"attempt":3}'), retrying]
+        if has_leases(database):
+            steps += [
+                step_record(2, state='{"attempt":2}'),
+                step_record(3, None, kind="timer", name="sleep", status="waiting", state='{"due":"漢字"}'),
+                step_record(4, kind="event", name="o'hare 漢字", state='{"position":7,"due":null}'),
+                step_record(5, None, kind="workflow", status="waiting", state='{"workflow_id":"run-5"}'),
+                step_record(6, None, status="cancelled", completed_at=at(3)),
+            ]
+        database.record_steps("run", epoch, steps)
+        with self.another(database) as other:
+            assert other.get_steps("run") == steps
+            assert [step.state for step in other.load_outcomes("run")] == [step.state for step in steps]
+        running = step_record(1, None, minutes=5)  # its next attempt, of which nothing is known yet
+        database.record_steps("run", epoch, [running])
+        assert database.get_steps("run")[1] == running

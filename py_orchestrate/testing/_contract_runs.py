@@ -140,6 +140,12 @@ class Claiming(Contract):
         assert len(database.claim_workflows("owner-a", ["a"], 1)) == 1
         assert database.claim_workflows("owner-a", ["a"], 1) == []
 
+    def test_a_claim_may_say_what_time_it_is(self, database: BaseDatabaseManager) -> None:
+        _fill(database, "a", "a")
+        mine = register(database)
+        assert ids_of(database.claim_workflows(mine, ["a"], 1, now=at(-99))) == ["a-0"]
+        assert ids_of(database.claim_workflows(mine, ["a"], 1, now=at(99))) == ["a-1"]
+
     def test_a_claim_is_stored_with_a_new_epoch(self, database: BaseDatabaseManager) -> None:
         _fill(database, "a")
         mine, epochs = register(database), [read(database, "a-0").epoch]

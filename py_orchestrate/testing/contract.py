@@ -29,11 +29,14 @@ from __future__ import annotations
 from ._contract_history import Recording
 from ._contract_reading import Reading, SevenMethods
 from ._contract_runs import Claiming, Creating, Fencing
+from ._contract_waiting import Children, Waiting, WithoutWaiting
 
 __all__ = ["DatabaseManagerContract"]
 
 
-class DatabaseManagerContract(Creating, Claiming, Fencing, Recording, Reading, SevenMethods):
+class DatabaseManagerContract(
+    Creating, Claiming, Fencing, Recording, Waiting, Children, WithoutWaiting, Reading, SevenMethods
+):
     """Subclass it, and give a fixture ``database``: a manager with an empty store, for each test another.
 
     Override ``reopen`` where the store can be shared.

@@ -343,9 +343,9 @@ def test_an_error_on_a_background_thread_is_seen(
     ended = threading.Event()
     claim = memory.claim_workflows
 
-    def broken(*args: Any) -> Any:
+    def broken(*args: Any, **options: Any) -> Any:
         if ended.is_set():
-            return claim(*args)
+            return claim(*args, **options)
         ended.set()
         raise RuntimeError("the loop's own trouble")
 
