@@ -35,12 +35,15 @@ class Failure(NamedTuple):
     """An exception in its stored form.
 
     Attributes:
-        document: The JSON text.
-        message: The exception's text, as the database's ``error_message`` shows it.
+        document: The JSON text; ``None`` where nothing failed.
+        message: The exception's text, as the database's ``error_message`` shows it; ``None`` likewise.
     """
 
-    document: str
-    message: str
+    document: str | None
+    message: str | None
+
+
+NO_FAILURE = Failure(None, None)
 
 
 class FailureSummary(NamedTuple):

@@ -1,9 +1,9 @@
 """``@workflow`` and ``@activity``.
 
 A decorated function stays callable as it was. Called inside a running workflow, an activity is a step of that workflow,
-and a workflow a child of it; anywhere else it is a plain call. The decorated object is not a function but a small callable with the wrapped
-function's name, documentation and signature, so that it can carry ``submit``, ``map`` and ``fn``; as it does not bind,
-it works unchanged as a static method.
+and a workflow a child of it; anywhere else it is a plain call. The decorated object is not a function but a small
+callable with the wrapped function's name, documentation and signature, so that it can carry ``submit``, ``map``,
+``options`` and ``fn``; as it does not bind, it works unchanged as a static method.
 """
 
 from __future__ import annotations

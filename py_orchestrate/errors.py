@@ -220,7 +220,7 @@ class WorkflowStateError(OrchestrateError, RuntimeError):
         self.status = status
 
 
-class WorkflowCancelled(BaseException):  # noqa: N818 - a signal, like asyncio's and trio's, and no Exception
+class WorkflowCancelled(BaseException):
     """Raised by a workflow's next durable call after it was cancelled, or ran out of its time.
 
     From then on every durable call raises it again, but for those in a ``durable.shield()`` block, where the workflow

@@ -35,7 +35,6 @@ from .time_limits import Pulse
 
 _COMPLETED = ActivityStatus.COMPLETED.value
 _CANCELLED = ActivityStatus.CANCELLED.value
-_RUNNING = ActivityStatus.RUNNING.value
 
 HELD_SECONDS = 1.0
 """From this long on a wait between two attempts is not waited out on a thread."""
@@ -125,7 +124,7 @@ class ActivityCalls:
             if body.due is not None:
                 self._wait_for_attempt(body, body.due)
             self._journal.store()
-            self._interrupts.check(sequence, "activity", name, body.input)
+            self._interrupts.check(body.call)
             outcome = self._attempts(body, self._keep_and_store)
             if isinstance(outcome, Outcome):
                 break
@@ -147,11 +146,11 @@ class ActivityCalls:
         else:
             body = self._host.bodies.prepare(Body(sequence, name, args, kwargs, options, step))
             self._journal.store()
-            self._interrupts.check(sequence, "activity", name, body.input)
+            self._interrupts.check(body.call)
             submitted = Submitted(body)
             self._submitted.append(submitted)
             if body.due is not None and self._host.clock.now() < body.due:
-                submitted.round.set_result(Later(body, body.record(_RUNNING, body.due, None), body.due))
+                submitted.round.set_result(Later(body, body.record(ActivityStatus.RUNNING, body.due, None), body.due))
             else:
                 self._start(submitted, body)
         return DurableFuture(lambda: self._settle(submitted))
@@ -174,7 +173,7 @@ class ActivityCalls:
                     continue
             self._interrupts.guard()
             if self._interrupts.is_cancellation_due:
-                self._interrupts.cancel(outcome.body.sequence, "activity", outcome.body.name, outcome.body.input)
+                self._interrupts.cancel(outcome.body.call)
             self._interrupts.suspend(outcome.due)
         if outcome.error is not None:
             self._journal.raise_failure(outcome.error, outcome.record.sequence)
@@ -197,7 +196,7 @@ class ActivityCalls:
         remaining = (due - self._host.clock.now()).total_seconds()
         if remaining <= 0:
             return
-        self._interrupts.check(body.sequence, "activity", body.name, body.input)
+        self._interrupts.check(body.call)
         if remaining >= HELD_SECONDS and self._host.can_wait:
             self._interrupts.suspend(due)
         self._host.hold(remaining)
@@ -209,7 +208,7 @@ class ActivityCalls:
     def _refuse_cancelled(self, body: PreparedBody, outcome: Outcome) -> None:
         """Raise the cancellation where the activity has ended early because of it."""
         if isinstance(outcome.raised, ActivityCancelledError) and self._interrupts.is_cancellation_due:
-            self._interrupts.cancel(body.sequence, "activity", body.name, body.input)
+            self._interrupts.cancel(body.call)
 
     # --- attempts, on any thread --------------------------------------------------------------------------------------
 
@@ -217,7 +216,7 @@ class ActivityCalls:
         """Run the body until it succeeds, fails for good, or has to wait for long."""
         while True:
             scope = ActivityScope(self, body, is_shielded=self._interrupts.is_shielded)
-            self._journal.mark_running(body.record(_RUNNING, self._host.clock.now(), None))
+            self._journal.mark_running(body.record(ActivityStatus.RUNNING, self._host.clock.now(), None))
             outcome = self._host.bodies.run(body, scope)
             delay = (
                 None if outcome.raised is None or scope.cancel_requested else self._delay(body, outcome, outcome.raised)
@@ -354,10 +353,10 @@ class ActivityScope:
         self.pulse.beat()
         if self.pulse.abandoned:
             raise ActivityCancelledError(
-                f"activity {self._body.name!r} has been timed out; its result no longer counts"
+                f"activity {self._body.call.name!r} has been timed out; its result no longer counts"
             )
         if self.cancel_requested:
-            raise ActivityCancelledError(f"the workflow of activity {self._body.name!r} is cancelled")
+            raise ActivityCancelledError(f"the workflow of activity {self._body.call.name!r} is cancelled")
 
     @property
     def cancel_requested(self) -> bool:
@@ -370,9 +369,9 @@ class ActivityScope:
         return ActivityInfo(
             workflow_id=record.id,
             workflow_name=record.name,
-            name=self._body.name,
-            sequence=self._body.sequence,
-            idempotency_key=f"{record.id}:{self._body.sequence}",
+            name=self._body.call.name,
+            sequence=self._body.call.sequence,
+            idempotency_key=f"{record.id}:{self._body.call.sequence}",
             attempt=self._body.attempt,
             cancel_requested=self.cancel_requested,
         )

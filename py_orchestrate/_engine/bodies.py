@@ -15,17 +15,14 @@ from typing import Any, NamedTuple, Protocol
 
 from .._clock import Clock
 from .._context import Scope, Unwind, reset_scope, set_scope
-from .._failures import Failure, decode_failure, encode_failure
+from .._failures import NO_FAILURE, Failure, decode_failure, encode_failure
 from .._options import NO_OPTIONS, ActivityOptions
 from .._registry import Definition, WorkflowRegistry
 from ..errors import SerializationError
 from ..models import ActivityStatus, StepOutcome, StepRecord
 from ..serialization import Serializer
+from .calls import Call
 from .time_limits import Limits, Pulse, run_limited
-
-_COMPLETED = ActivityStatus.COMPLETED.value
-_FAILED = ActivityStatus.FAILED.value
-_RETRYING = ActivityStatus.RETRYING.value
 
 
 class LimitedScope(Scope, Protocol):
@@ -78,11 +75,9 @@ class PreparedBody(NamedTuple):
     """A body whose arguments are fixed: encoded, and decoded again for the activity.
 
     Attributes:
-        sequence: The call's ordinal.
-        name: The activity's name.
+        call: The call that it is the body of.
         definition: The activity; ``None`` if the call has failed before it began.
-        input: The arguments, as the serializer's text.
-        arguments: The activity's own copy of them.
+        arguments: The activity's own copy of the arguments.
         error: Why the call has failed before it began.
         options: How it is run.
         attempt: Which attempt it is, from 1.
@@ -90,10 +85,8 @@ class PreparedBody(NamedTuple):
         due: When this attempt is due; ``None`` for now.
     """
 
-    sequence: int
-    name: str
+    call: Call
     definition: Definition | None
-    input: str
     arguments: dict[str, Any]
     error: BaseException | None
     options: ActivityOptions = NO_OPTIONS
@@ -103,36 +96,32 @@ class PreparedBody(NamedTuple):
 
     def record(
         self,
-        status: str,
+        status: ActivityStatus,
         started_at: datetime,
         completed_at: datetime | None,
+        *,
         output: str | None = None,
-        failure: Failure | None = None,
-        state: str | None = None,
+        failure: Failure = NO_FAILURE,
+        is_last: bool = False,
     ) -> StepRecord:
-        """Return the record of this body with what it has come to."""
-        document, message = (None, None) if failure is None else failure
-        if state is None and self.first_at is not None:
-            state = json.dumps({"attempt": self.attempt, "first_at": self.first_at.isoformat()})
-        return StepRecord(
-            self.sequence,
-            "activity",
-            self.name,
-            status,
-            self.input,
-            output,
-            document,
-            message,
-            self.first_at or started_at,
-            completed_at,
-            state,
+        """Return the record of what this attempt has come to; ``is_last`` where a policy's attempts are used up."""
+        state: dict[str, Any] | None = None
+        if is_last:
+            state = {"attempt": self.attempt}
+        elif self.first_at is not None:
+            state = {"attempt": self.attempt, "first_at": self.first_at.isoformat()}
+        return self.call.step(
+            status, self.first_at or started_at, completed_at, output=output, failure=failure, state=state
         )
 
     def followed_by(self, outcome: Outcome, due: datetime) -> tuple[PreparedBody, StepRecord]:
         """Return the next attempt, and the record that says of this one that it failed and is followed by that."""
         following = self._replace(attempt=self.attempt + 1, first_at=outcome.first_at, due=due)
         state = {"attempt": following.attempt, "first_at": outcome.first_at.isoformat(), "due": due.isoformat()}
-        return following, outcome.record._replace(status=_RETRYING, completed_at=None, state=json.dumps(state))
+        record = outcome.record._replace(
+            status=ActivityStatus.RETRYING.value, completed_at=None, state=json.dumps(state)
+        )
+        return following, record
 
 
 class BodyRunner:
@@ -159,9 +148,9 @@ class BodyRunner:
                 arguments, what=f"argument of activity {body.name!r}", types=definition.types
             )
         except Exception as error:  # noqa: BLE001 - recorded as the call's failure
-            return PreparedBody(body.sequence, body.name, None, "{}", {}, error)
+            return PreparedBody(Call(body.sequence, "activity", body.name, "{}"), None, {}, error)
         options = definition.options if body.options is None else body.options
-        prepared = PreparedBody(body.sequence, body.name, definition, text, copy, None, options)
+        prepared = PreparedBody(Call(body.sequence, "activity", body.name, text), definition, copy, None, options)
         if body.step is None or body.step.state is None:
             return prepared
         state = json.loads(body.step.state)
@@ -187,7 +176,7 @@ class BodyRunner:
             raise
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like fail the activity, not the process
             return self._failed(prepared, first_at, error, may_be_retried=not returned)
-        record = prepared.record(_COMPLETED, first_at, self._clock.now(), output=text)
+        record = prepared.record(ActivityStatus.COMPLETED, first_at, self._clock.now(), output=text)
         return Outcome(record, value, None, None, first_at, may_be_retried=False)
 
     def concluded(self, prepared: PreparedBody, outcome: Outcome) -> Outcome:
@@ -198,9 +187,7 @@ class BodyRunner:
         if prepared.attempt > 1:
             with contextlib.suppress(Exception):  # a class that refuses notes
                 error.add_note(f"failed after {prepared.attempt} attempts")
-        concluded = self._failed(prepared, outcome.first_at, error, may_be_retried=False)
-        state = json.dumps({"attempt": prepared.attempt})
-        return concluded._replace(record=concluded.record._replace(state=state))
+        return self._failed(prepared, outcome.first_at, error, may_be_retried=False, is_last=True)
 
     def _call(self, prepared: PreparedBody, definition: Definition, scope: LimitedScope) -> Any:
         token = set_scope(scope)
@@ -223,7 +210,7 @@ class BodyRunner:
             result = definition.call(prepared.arguments)
             return self._await(result, pulse.can_be_ended_by) if definition.is_async else result
 
-        return run_limited(body, pulse, self._clock, prepared.name, limits)
+        return run_limited(body, pulse, self._clock, prepared.call.name, limits)
 
     def _encode(self, definition: Definition, result: Any) -> tuple[str, Any]:
         try:
@@ -234,10 +221,16 @@ class BodyRunner:
             raise better_error(result, f"activity {definition.name!r}", error) from None
 
     def _failed(
-        self, prepared: PreparedBody, first_at: datetime, error: BaseException, *, may_be_retried: bool
+        self,
+        prepared: PreparedBody,
+        first_at: datetime,
+        error: BaseException,
+        *,
+        may_be_retried: bool,
+        is_last: bool = False,
     ) -> Outcome:
         failure = encode_failure(error, self._serializer)
-        record = prepared.record(_FAILED, first_at, self._clock.now(), failure=failure)
+        record = prepared.record(ActivityStatus.FAILED, first_at, self._clock.now(), failure=failure, is_last=is_last)
         decoded = decode_failure(failure.document, failure.message, self._serializer)
         return Outcome(record, None, decoded, error, first_at, may_be_retried)
 

@@ -20,11 +20,10 @@ from .._clock import Clock
 from .._failures import encode_failure
 from ..db_manager.base import BaseDatabaseManager
 from ..errors import WorkflowCancelled, WorkflowNotFoundError, WorkflowStateError, WorkflowTimeoutError
-from ..models import ActivityStatus, ControlRequest, StepRecord
+from ..models import ActivityStatus, ControlRequest
 from ..serialization import Serializer
+from .calls import Call
 from .journal import Journal, JournalHost
-
-_CANCELLED = ActivityStatus.CANCELLED.value
 
 
 class InterruptHost(JournalHost, Protocol):
@@ -71,7 +70,7 @@ class Interrupts:
         if self.raised is not None and not self._shields:
             raise _again(self.raised)
 
-    def check(self, sequence: int, kind: str, name: str, arguments: str = "null") -> None:
+    def check(self, call: Call) -> None:
         """Raise if something keeps a call from being made that is not replayed.
 
         Raises:
@@ -79,8 +78,8 @@ class Interrupts:
             Unwind: The run is paused here.
         """
         # Where steps behind this one are recorded, the code went on from here before: no other way may be taken.
-        if self.is_cancellation_due and sequence >= self._journal.history.last:
-            self.cancel(sequence, kind, name, arguments)
+        if self.is_cancellation_due and call.sequence >= self._journal.history.last:
+            self.cancel(call)
         if self._journal.request is ControlRequest.PAUSE:
             self.suspend(None)
 
@@ -117,7 +116,7 @@ class Interrupts:
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 
-    def cancel(self, sequence: int, kind: str, name: str, arguments: str = "null") -> NoReturn:
+    def cancel(self, call: Call) -> NoReturn:
         """Raise the cancellation, as what the call came to.
 
         Raises:
@@ -125,13 +124,11 @@ class Interrupts:
         """
         self.cancel_children()
         signal = self.cancellation()
-        failure = encode_failure(signal, self._host.serializer)
         now = self._host.clock.now()
-        self._journal.keep(
-            StepRecord(sequence, kind, name, _CANCELLED, arguments, None, failure.document, failure.message, now, now)
-        )
+        failure = encode_failure(signal, self._host.serializer)
+        self._journal.keep(call.step(ActivityStatus.CANCELLED, now, now, failure=failure))
         self.raised = signal
-        self._journal.raise_failure(signal, sequence)
+        self._journal.raise_failure(signal, call.sequence)
 
     def cancellation(self) -> WorkflowCancelled:
         """Return the cancellation to raise."""

@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import Any, NoReturn, Protocol
 
 from .._clock import Clock
-from .._failures import decode_failure, encode_failure
+from .._failures import Failure, decode_failure, encode_failure
 from .._futures import DurableFuture
 from .._identifiers import MAX_WORKFLOW_ID_LENGTH
 from .._options import RunOptions
@@ -30,17 +30,16 @@ from ..models import (
     ActivityStatus,
     EventRecord,
     StepOutcome,
-    StepRecord,
     WorkflowRecord,
     WorkflowStatus,
 )
+from .calls import Call
 from .interrupts import InterruptHost, Interrupts
 from .journal import Journal
 
 _COMPLETED = ActivityStatus.COMPLETED.value
 _FAILED = ActivityStatus.FAILED.value
 _CANCELLED = ActivityStatus.CANCELLED.value
-_WAITING = ActivityStatus.WAITING.value
 
 
 class WaitHost(InterruptHost, Protocol):
@@ -60,15 +59,24 @@ class WaitHost(InterruptHost, Protocol):
 
 @dataclass(slots=True)
 class Child:
-    """One child workflow, as its parent's call stands."""
+    """One child workflow, as its parent's call stands.
 
-    sequence: int
-    name: str
+    Attributes:
+        call: The call.
+        workflow_id: The child's id.
+        is_new: Whether it is created in this attempt, and cannot have ended.
+        settled: What the call has come to.
+    """
+
+    call: Call
     workflow_id: str
-    arguments: str
-    started_at: datetime
-    is_new: bool
+    is_new: bool = False
     settled: StepOutcome | None = None
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the step has to know of it."""
+        return {"workflow_id": self.workflow_id}
 
 
 class Waits:
@@ -88,15 +96,16 @@ class Waits:
         if step is not None and step.is_final:
             self._replayed(step)
             return
+        call = Call(sequence, "timer", "sleep", arguments)
         now = self._host.clock.now()
         state = _state(step) if step is not None else {"wake_at": moment(now).isoformat(), "since": now.isoformat()}
         due, since = datetime.fromisoformat(state["wake_at"]), datetime.fromisoformat(state["since"])
         if now < due:
-            self._interrupts.check(sequence, "timer", "sleep", arguments)
+            self._interrupts.check(call)
             if step is None:
-                self._keep(sequence, "timer", "sleep", _WAITING, arguments, state=state)
+                self._journal.keep(call.step(ActivityStatus.WAITING, since, None, state=state))
             self._interrupts.suspend(due)
-        self._keep(sequence, "timer", "sleep", _COMPLETED, arguments, output="null", state=state, started_at=since)
+        self._journal.keep(call.step(ActivityStatus.COMPLETED, since, now, output="null", state=state))
 
     # --- events -------------------------------------------------------------------------------------------------------
 
@@ -109,7 +118,7 @@ class Waits:
         sequence, step = self._next("event", name)
         if step is not None and step.is_final:
             return self._replayed(step)
-        arguments = json.dumps({"timeout": timeout})
+        call = Call(sequence, "event", name, json.dumps({"timeout": timeout}))
         now = self._host.clock.now()
         if step is not None:
             state = _state(step)
@@ -121,18 +130,16 @@ class Waits:
         event = self._oldest_event(name, deadline)
         if event is not None:
             value = self._decoded(event.payload)
-            self._keep(
-                sequence, "event", name, _COMPLETED, arguments, output=event.payload,
-                state={**state, "event": event.position}, started_at=since,
-            )  # fmt: skip
+            state["event"] = event.position
+            self._journal.keep(call.step(ActivityStatus.COMPLETED, since, now, output=event.payload, state=state))
             self._taken_events()[name] = event.position
             return value
         if deadline is not None and now >= deadline:
             error = EventTimeoutError(f"no event {name!r} was sent within {timeout} s")
-            return self._replayed(self._keep_failure(sequence, "event", name, arguments, error, since))
-        self._interrupts.check(sequence, "event", name, arguments)
+            return self._replayed(self._failed(call, error, since))
+        self._interrupts.check(call)
         if step is None:
-            self._keep(sequence, "event", name, _WAITING, arguments, state=state)
+            self._journal.keep(call.step(ActivityStatus.WAITING, since, None, state=state))
         self._interrupts.suspend(NEVER if deadline is None else deadline, f"event:{name}")
 
     def _oldest_event(self, name: str, deadline: datetime | None) -> EventRecord | None:
@@ -160,54 +167,44 @@ class Waits:
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: RunOptions
     ) -> DurableFuture[Any]:
         """Start a child workflow and return its future."""
-        child = self._child(name, args, kwargs, options)
-        return DurableFuture(lambda: self._settle(child))
-
-    def _child(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: RunOptions) -> Child:
         sequence, step = self._next("workflow", name)
-        now = self._host.clock.now()
-        if step is not None:
-            child_id = _state(step).get("workflow_id", "") if step.state is not None else ""
-            child = Child(sequence, name, child_id, "null", now, is_new=False)
+        if step is None:
+            child = self._new_child(sequence, name, args, kwargs, options)
+        else:
+            child = Child(Call(sequence, "workflow", name), _state(step).get("workflow_id", ""))
             if step.is_final:
                 child.settled = step
-                return child
-        else:
-            child = self._new_child(sequence, name, args, kwargs, options)
-            if child.settled is not None:
-                return child
-        if not self._interrupts.is_shielded:
+        if child.settled is None and not self._interrupts.is_shielded:
             self._interrupts.children[sequence] = child.workflow_id
-        return child
+        return DurableFuture(lambda: self._settle(child))
 
     def _new_child(
         self, sequence: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: RunOptions
     ) -> Child:
         now = self._host.clock.now()
-        child_id = options.workflow_id or self._new_child_id(sequence)
-        child = Child(sequence, name, child_id, "null", now, is_new=True)
         try:
             definition = self._host.registry.workflow_definition(name)
             what = f"argument of workflow {name!r}"
-            child.arguments, _ = self._host.serializer.encode(
-                definition.bind(args, kwargs), what=what, types=definition.types
-            )
+            arguments = definition.bind(args, kwargs)
+            text, _ = self._host.serializer.encode(arguments, what=what, types=definition.types)
             deadline = options.deadline(now)
         except Exception as error:  # noqa: BLE001 - recorded as the call's failure
-            child.settled = self._keep_failure(sequence, "workflow", name, child.arguments, error)
-            return child
-        self._interrupts.check(sequence, "workflow", name, child.arguments)
+            call = Call(sequence, "workflow", name)
+            return Child(call, "", settled=self._failed(call, error, now))
+        call = Call(sequence, "workflow", name, text)
+        self._interrupts.check(call)
         record = WorkflowRecord(
-            id=child.workflow_id,
+            id=options.workflow_id or self._new_child_id(sequence),
             name=name,
             status=WorkflowStatus.PROCESSING,
-            input=child.arguments,
+            input=text,
             parent_id=self._journal.record.id,
             deadline=deadline,
             created_at=now,
             updated_at=now,
         )
-        self._keep(sequence, "workflow", name, _WAITING, child.arguments, state=_child_state(child), child=record)
+        child = Child(call, record.id, is_new=True)
+        self._journal.keep(call.step(ActivityStatus.WAITING, now, None, state=child.state), record)
         return child
 
     def _new_child_id(self, sequence: int) -> str:
@@ -217,50 +214,46 @@ class Waits:
         """
         run = self._journal.record
         found = child_id_of(run.id, sequence)
-        is_first_attempt = run.epoch == 1
-        return (
-            found if is_first_attempt or self._read(found) is None else child_id_of(f"{run.id}-r{run.epoch}", sequence)
-        )
+        if run.epoch == 1 or self._read(found) is None:
+            return found
+        return child_id_of(f"{run.id}-r{run.epoch}", sequence)
 
     def _settle(self, child: Child) -> Any:
         self._journal.check_thread()
         if child.settled is None:
             self._interrupts.guard()
             child.settled = self._outcome_of(child)
-            self._interrupts.children.pop(child.sequence, None)
+            self._interrupts.children.pop(child.call.sequence, None)
         return self._replayed(child.settled)
 
     def _outcome_of(self, child: Child) -> StepOutcome:
         """Return what a child has come to, and record it, or leave the worker until it has ended."""
         record = None if child.is_new else self._read(child.workflow_id)
-        child.is_new = False  # at the next look it may have ended
         if record is not None and record.parent_id != self._journal.record.id:
             message = f"the id {child.workflow_id!r} of a child workflow belongs to another run"
             conflict = WorkflowConflictError(message, child.workflow_id)
-            return self._keep_failure(child.sequence, "workflow", child.name, child.arguments, conflict)
+            return self._failed(child.call, conflict, record.created_at)
         if record is None or not record.status.is_final:
-            self._wait_for_child(child)
-        if record.status is WorkflowStatus.DONE:
-            return self._keep(
-                child.sequence, "workflow", child.name, _COMPLETED, record.input, output=record.output,
-                state=_child_state(child), started_at=record.created_at,
-            )  # fmt: skip
+            if self._interrupts.is_cancellation_due:
+                self._interrupts.cancel_children()  # it may clean up first, and then it is this run's turn
+            self._interrupts.suspend(NEVER, f"workflow:{child.workflow_id}")
+        call = child.call._replace(arguments=record.input)
         if record.status is WorkflowStatus.CANCELLED:
             if self._interrupts.is_cancellation_due:
-                self._interrupts.cancel(child.sequence, "workflow", child.name, record.input)
+                self._interrupts.cancel(call)
             error = WorkflowFailedError(child.workflow_id, "cancelled", record.error_message or "")
-            return self._keep_failure(child.sequence, "workflow", child.name, record.input, error)
-        step = StepRecord(
-            child.sequence, "workflow", child.name, _FAILED, record.input, None, record.error, record.error_message,
-            record.created_at, record.updated_at, json.dumps(_child_state(child)),
-        )  # fmt: skip
+            return self._failed(call, error, record.created_at)
+        is_done = record.status is WorkflowStatus.DONE
+        step = call.step(
+            ActivityStatus.COMPLETED if is_done else ActivityStatus.FAILED,
+            record.created_at,
+            record.updated_at,
+            output=record.output,
+            failure=Failure(record.error, record.error_message),
+            state=child.state,
+        )
         self._journal.keep(step)
         return step.outcome
-
-    def _wait_for_child(self, child: Child) -> NoReturn:
-        if self._interrupts.is_cancellation_due:
-            self._interrupts.cancel_children()  # it may clean up first, and then it is this run's turn
-        self._interrupts.suspend(NEVER, f"workflow:{child.workflow_id}")
 
     def _read(self, workflow_id: str) -> WorkflowRecord | None:
         found: WorkflowRecord | None = self._host.persist(lambda: self._host.database.read_workflow(workflow_id))
@@ -289,35 +282,9 @@ class Waits:
         except SerializationError as error:  # no failure of the step's, which the code might handle
             self._journal.fail(error)
 
-    def _keep(
-        self,
-        sequence: int,
-        kind: str,
-        name: str,
-        status: str,
-        arguments: str,
-        *,
-        output: str | None = None,
-        state: dict[str, Any] | None = None,
-        child: WorkflowRecord | None = None,
-        started_at: datetime | None = None,
-    ) -> StepOutcome:
-        now = self._host.clock.now()
-        step = StepRecord(
-            sequence, kind, name, status, arguments, output, None, None,
-            started_at or now, None if status == _WAITING else now, None if state is None else json.dumps(state),
-        )  # fmt: skip
-        self._journal.keep(step, child)
-        return step.outcome
-
-    def _keep_failure(
-        self, sequence: int, kind: str, name: str, arguments: str, error: Exception, started_at: datetime | None = None
-    ) -> StepOutcome:
+    def _failed(self, call: Call, error: Exception, started_at: datetime) -> StepOutcome:
         failure = encode_failure(error, self._host.serializer)
-        now = self._host.clock.now()
-        step = StepRecord(
-            sequence, kind, name, _FAILED, arguments, None, failure.document, failure.message, started_at or now, now
-        )
+        step = call.step(ActivityStatus.FAILED, started_at, self._host.clock.now(), failure=failure)
         self._journal.keep(step)
         return step.outcome
 
@@ -328,10 +295,6 @@ def child_id_of(workflow_id: str, sequence: int) -> str:
     if len(found) > MAX_WORKFLOW_ID_LENGTH:
         found = f"{hashlib.sha256(workflow_id.encode()).hexdigest()}-{sequence}"
     return found
-
-
-def _child_state(child: Child) -> dict[str, Any]:
-    return {"workflow_id": child.workflow_id}
 
 
 def _state(step: StepOutcome) -> dict[str, Any]:

@@ -121,7 +121,8 @@ SELECT name FROM ready WHERE name IS NOT NULL
 """
 _PENDING_NAMES_AND_WAKE = f"""
 {_PENDING_NAMES}
-UNION ALL SELECT NULL WHERE (SELECT min(wake_at) FROM workflows WHERE status = 'processing' AND wake_at IS NOT NULL) <= ?
+UNION ALL SELECT NULL
+WHERE (SELECT min(wake_at) FROM workflows WHERE status = 'processing' AND wake_at IS NOT NULL) <= ?
 """
 _OLDEST_OF_NAME = f"SELECT position FROM workflows WHERE {_READY} AND name = ? ORDER BY position LIMIT ?"
 
@@ -194,14 +195,17 @@ def claim(
 
 def record_steps(
     connection: sqlite3.Connection,
-    workflow_id: str,
-    epoch: int,
+    run: tuple[str, int],
     rows: Sequence[Row],
     children: Sequence[Row],
     current_activity: tuple[str, str] | None,
 ) -> tuple[ControlRequest | None] | None:
-    """Store steps and create children; return what is requested of the run, in a tuple, or ``None`` if it is lost."""
-    found = connection.execute(f"SELECT request FROM workflows WHERE {_HELD}", (workflow_id, epoch)).fetchone()
+    """Store steps of a run (id, epoch) and create children.
+
+    Returns:
+        What is requested of the run, in a tuple; ``None`` if the claim is lost.
+    """
+    found = connection.execute(f"SELECT request FROM workflows WHERE {_HELD}", run).fetchone()
     if found is None:
         return None
     for row in rows:
@@ -210,7 +214,7 @@ def record_steps(
         connection.execute(_INSERT_CHILD, row)
     if current_activity is not None:
         connection.execute(
-            "UPDATE workflows SET current_activity = ?, updated_at = ? WHERE id = ?", (*current_activity, workflow_id)
+            "UPDATE workflows SET current_activity = ?, updated_at = ? WHERE id = ?", (*current_activity, run[0])
         )
     return (None if found[0] is None else ControlRequest(found[0]),)
 

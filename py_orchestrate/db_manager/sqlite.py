@@ -198,7 +198,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         new = [row_from_record(child) for child in children]
         activity = None if current_activity is None else (current_activity, time_text(datetime.now(UTC)))
         done = self._write(
-            lambda connection: operations.record_steps(connection, workflow_id, epoch, rows, new, activity)
+            lambda connection: operations.record_steps(connection, (workflow_id, epoch), rows, new, activity)
         )
         if done is None:
             raise ClaimLostError(workflow_id, epoch)

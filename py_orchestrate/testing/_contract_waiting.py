@@ -47,6 +47,25 @@ def _child(workflow_id: str, parent_id: str = "run", **fields: object) -> Workfl
     return run_record(workflow_id, minutes=1, parent_id=parent_id, **fields)
 
 
+def _assert_fenced(waits: BaseDatabaseManager, epoch: int, workflow_id: str = "run") -> None:
+    before = (waits.page_workflows(), waits.get_steps(workflow_id))
+    steps, children = (step_record(7, '"zombie"'),), (_child("zombie", workflow_id),)
+    wait = suspension(wake_at=at(9), waiting_for="event:zombie", steps=steps, children=children)
+    end = run_end('"zombie"', steps=steps, children=children)
+    writes: list[Callable[[], object]] = [
+        lambda: waits.suspend_workflow(workflow_id, epoch, wait),
+        lambda: waits.suspend_and_claim(workflow_id, epoch, wait, owner="owner-a", names=["greet"]),
+        lambda: waits.record_steps(workflow_id, epoch, steps, children=children),
+        lambda: waits.finish_workflow(workflow_id, epoch, end),
+        lambda: waits.finish_and_claim(workflow_id, epoch, end, owner="owner-a", names=["greet"]),
+    ]
+    for write in writes:
+        with pytest.raises(ClaimLostError) as caught:
+            write()
+        assert (caught.value.workflow_id, caught.value.epoch) == (workflow_id, epoch)
+        assert (waits.page_workflows(), waits.get_steps(workflow_id)) == before
+
+
 class Waiting(WaitingContract):
     """``suspend_workflow``, ``suspend_and_claim``, ``next_wake``, and claims of runs that waited."""
 
@@ -217,39 +236,21 @@ class Waiting(WaitingContract):
 
     def test_a_lost_claim_suspends_nothing(self, waits: BaseDatabaseManager) -> None:
         stale = begin(waits)
-        self._assert_fenced(waits, stale + 1)
-        self._assert_fenced(waits, stale, "never stored")
+        _assert_fenced(waits, stale + 1)
+        _assert_fenced(waits, stale, "never stored")
         waits.release_workflow("run", stale)
-        self._assert_fenced(waits, stale)
+        _assert_fenced(waits, stale)
         (current,) = waits.claim_workflows("owner-a", ["greet"], 9)
-        self._assert_fenced(waits, stale)
+        _assert_fenced(waits, stale)
         with self.another_with_claims(waits) as other:
-            self._assert_fenced(other, stale)
+            _assert_fenced(other, stale)
         waits.suspend_workflow("run", current.epoch, suspension(wake_at=at(5)))
-        self._assert_fenced(waits, current.epoch)
+        _assert_fenced(waits, current.epoch)
         (current,) = waits.claim_workflows("owner-a", ["greet"], 9, now=at(5))
         waits.save_workflow(instance("run", status=WorkflowStatus.PAUSED))
-        self._assert_fenced(waits, current.epoch)
+        _assert_fenced(waits, current.epoch)
         waits.save_workflow(instance("run", status=WorkflowStatus.DONE))
-        self._assert_fenced(waits, current.epoch)
-
-    def _assert_fenced(self, waits: BaseDatabaseManager, epoch: int, workflow_id: str = "run") -> None:
-        before = (waits.page_workflows(), waits.get_steps(workflow_id))
-        steps, children = (step_record(7, '"zombie"'),), (_child("zombie", workflow_id),)
-        wait = suspension(wake_at=at(9), waiting_for="event:zombie", steps=steps, children=children)
-        end = run_end('"zombie"', steps=steps, children=children)
-        writes: list[Callable[[], object]] = [
-            lambda: waits.suspend_workflow(workflow_id, epoch, wait),
-            lambda: waits.suspend_and_claim(workflow_id, epoch, wait, owner="owner-a", names=["greet"]),
-            lambda: waits.record_steps(workflow_id, epoch, steps, children=children),
-            lambda: waits.finish_workflow(workflow_id, epoch, end),
-            lambda: waits.finish_and_claim(workflow_id, epoch, end, owner="owner-a", names=["greet"]),
-        ]
-        for write in writes:
-            with pytest.raises(ClaimLostError) as caught:
-                write()
-            assert (caught.value.workflow_id, caught.value.epoch) == (workflow_id, epoch)
-            assert (waits.page_workflows(), waits.get_steps(workflow_id)) == before
+        _assert_fenced(waits, current.epoch)
 
     def test_a_cancelled_step_is_final_and_one_that_waits_is_not(self, waits: BaseDatabaseManager) -> None:
         epoch = begin(waits)
