@@ -276,6 +276,10 @@ class Engine:
                 self._retire()  # if a stop() that no longer waits, or cannot, left that to the last run
             self._changed.notify_all()
 
+    def remind(self) -> None:
+        """See ``RecoveryHost``."""
+        self._something_waits = True
+
     def dispatch(self, record: WorkflowRecord, *, is_new: bool) -> None:
         """See ``RecoveryHost``."""
         self._workers.submit(lambda: self._work(record, is_new=is_new))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
@@ -31,6 +32,8 @@ _logger = logging.getLogger(__name__)
 
 _RAISED_REMEMBERED = 100
 _LINKS_FOLLOWED = 100
+_SIGNALS_BEFORE_WARNING = 1000
+_SLOWED_SECONDS = 0.05
 
 
 class JournalHost(Protocol):
@@ -79,6 +82,7 @@ class Journal:
         self.left: BaseException | None = None
         self.request = record.request
         self.current_activity = record.current_activity
+        self._signals = 0
         self._thread = threading.get_ident()
         self._keeping = threading.Lock()
         self._steps: list[StepRecord] = []
@@ -116,8 +120,23 @@ class Journal:
         if self.left is None and self._host.is_leaving:
             self.left = Unwind()
         if self.left is not None:
+            self._tell_of_swallowed_signals()
             # An error only once, then a signal: a loop that tries again after any Exception must come to an end.
             raise self.left if isinstance(self.left, Unwind) else Unwind
+
+    def _tell_of_swallowed_signals(self) -> None:
+        """Say so, and slow down, where code catches the signal in a loop that has no end: nothing can end that."""
+        self._signals += 1
+        if self._signals == _SIGNALS_BEFORE_WARNING:
+            _logger.error(
+                "workflow %r (%s) catches the signal that it is to leave its worker, again and again: let "
+                "'except Exception' be the widest clause around durable calls in a loop, or raise again what a wider "
+                "one catches",
+                self.record.name,
+                self.record.id,
+            )
+        if self._signals >= _SIGNALS_BEFORE_WARNING:
+            time.sleep(_SLOWED_SECONDS)
 
     def next(self, kind: str, name: str) -> tuple[int, StepOutcome | None]:
         """Return the next call's ordinal and what is recorded of it; ``None`` where it is to run.

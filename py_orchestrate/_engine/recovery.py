@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from .._clock import Clock
@@ -23,6 +23,7 @@ _logger = logging.getLogger(__name__)
 
 LINGER_SECONDS = 0.05
 _LONGEST_BACKOFF_SECONDS = 30.0
+_BETWEEN_POLLS = timedelta(milliseconds=20)
 
 
 class RecoveryHost(Protocol):
@@ -46,6 +47,10 @@ class RecoveryHost(Protocol):
 
     def free(self, workers: int) -> None:
         """Give reserved workers back."""
+        ...
+
+    def remind(self) -> None:
+        """Wake the loop as soon as a worker is free: something waits for one."""
         ...
 
     def dispatch(self, record: WorkflowRecord, *, is_new: bool) -> None:
@@ -147,18 +152,23 @@ class RecoveryLoop:
     def _poll(self) -> None:
         with self._expecting:
             self._next_wake = None  # before the look, so that an expect() meanwhile counts
-        self._claim()
+        left = self._claim()
+        now = self._host.clock.now()
         wake_at = self._host.database.next_wake()
-        # What is due and was not claimed waits for a worker: they take up what is due as they become free.
-        if wake_at is not None and wake_at > self._host.clock.now():
-            self._remember(wake_at)
+        if wake_at is not None:
+            if left or wake_at > now:
+                # Many that are due one after another wake together.
+                self._remember(max(wake_at, now + _BETWEEN_POLLS))
+            else:
+                self._host.remind()
         runs = self._host.active_runs()
         requests = self._host.database.pending_requests(self._host.owner) if runs else {}
         for run in runs:
             if run.record.id in requests:
                 run.notice(requests[run.record.id])
 
-    def _claim(self) -> None:
+    def _claim(self) -> int:
+        """Take up what is ready; return how many workers are left."""
         names = self._host.workflow_names()
         with self._claiming:
             reserved = self._host.reserve()
@@ -172,6 +182,7 @@ class RecoveryLoop:
             finally:
                 self._host.free(reserved)
         self._tell_of_unknown_names(names)
+        return reserved
 
     def _tell_of_unknown_names(self, names: Collection[str]) -> None:
         unknown = self._host.database.pending_names() - set(names) - self._unknown_names

@@ -202,7 +202,8 @@ class WorkflowRun:
 
     def notice(self, request: ControlRequest | None) -> None:
         """Take note of what was requested of the run; on any thread."""
-        self.journal.request = request
+        if self.journal.request is not ControlRequest.CANCEL:  # which cannot be withdrawn
+            self.journal.request = request
 
     # --- durable calls, from the workflow's code (see ``WorkflowScope``) ------------------------------------------------
 

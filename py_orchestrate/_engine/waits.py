@@ -127,7 +127,8 @@ class Waits:
             state = {"deadline": until, "since": now.isoformat()}
         since = datetime.fromisoformat(state["since"])
         deadline = None if state["deadline"] is None else datetime.fromisoformat(state["deadline"])
-        event = self._oldest_event(name, deadline)
+        # What is there before the deadline counts, whatever its sender's clock says; later on it is all there is to go by.
+        event = self._oldest_event(name, deadline if deadline is not None and now >= deadline else None)
         if event is not None:
             value = self._decoded(event.payload)
             state["event"] = event.position
@@ -142,13 +143,14 @@ class Waits:
             self._journal.keep(call.step(ActivityStatus.WAITING, since, None, state=state))
         self._interrupts.suspend(NEVER if deadline is None else deadline, f"event:{name}")
 
-    def _oldest_event(self, name: str, deadline: datetime | None) -> EventRecord | None:
+    def _oldest_event(self, name: str, sent_by: datetime | None) -> EventRecord | None:
+        """Return the oldest event of the name that was not taken yet, unless it was sent too late."""
         after = self._taken_events().get(name, 0)
         database, workflow_id = self._host.database, self._journal.record.id
         found: list[EventRecord] = self._host.persist(
             lambda: database.load_events(workflow_id, name=name, after=after, limit=1)
         )
-        if not found or (deadline is not None and found[0].sent_at > deadline):
+        if not found or (sent_by is not None and found[0].sent_at > sent_by):
             return None
         return found[0]
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ..db_manager.base import BaseDatabaseManager
+from ..errors import WorkflowStateError
 from ..models import StepRecord, WorkflowRecord
 from ._samples import at, run_record, suspension
 
@@ -45,7 +46,7 @@ class Contract:
 
 
 class WaitingContract(Contract):
-    """For the parts that only managers with ``"waiting"`` must pass; others skip their tests, which take ``waits``."""
+    """For the parts that only managers with ``"waiting"`` must pass; see ``needs_waiting``."""
 
     @pytest.fixture
     def waits(self, database: BaseDatabaseManager) -> BaseDatabaseManager:
@@ -53,15 +54,17 @@ class WaitingContract(Contract):
         register(database)
         return database
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        for name, test in list(vars(cls).items()):
-            if name.startswith("test_"):
-                setattr(cls, name, _needs_waiting(test))
+
+def needs_waiting[P: type[WaitingContract]](part: P) -> P:
+    """Skip the tests of a part, which all take ``waits``, where the manager cannot keep runs that wait."""
+    for name, test in list(vars(part).items()):
+        if name.startswith("test_"):
+            setattr(part, name, _needs_waiting(test))
+    return part
 
 
 def _needs_waiting(test: Callable[..., None]) -> Callable[..., None]:
-    # Skipping in the fixture would be reported test by test; what skips in one line is reported in one line.
+    # What a fixture skips is listed test by test; what is skipped in one line of code is listed in one line.
     @functools.wraps(test)
     def checked(self: Contract, waits: BaseDatabaseManager, **arguments: Any) -> None:
         if not can_wait(waits):
@@ -133,3 +136,15 @@ def begin_and_wait(database: BaseDatabaseManager, workflow_id: str = "run", **fi
 def take(database: BaseDatabaseManager, *, now: datetime | None = None, limit: int = 9) -> list[str]:
     """Let ``owner-a`` claim what is ready, by default before any time has passed; return the ids."""
     return ids_of(database.claim_workflows("owner-a", ["greet"], limit, now=at(0) if now is None else now))
+
+
+def assert_refused(
+    database: BaseDatabaseManager, error: type[Exception], ask: Callable[[], None], status: str = ""
+) -> None:
+    """Assert that the run ``run`` cannot be asked for this, and that nothing changes."""
+    before = database.page_workflows()
+    with pytest.raises(error) as caught:
+        ask()
+    assert database.page_workflows() == before
+    if isinstance(caught.value, WorkflowStateError):
+        assert (caught.value.workflow_id, caught.value.status) == ("run", status)

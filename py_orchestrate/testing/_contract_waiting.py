@@ -25,6 +25,7 @@ from ._contract_base import (
     can_wait,
     claim_run,
     ids_of,
+    needs_waiting,
     read,
     take,
 )
@@ -66,6 +67,7 @@ def _assert_fenced(waits: BaseDatabaseManager, epoch: int, workflow_id: str = "r
         assert (waits.page_workflows(), waits.get_steps(workflow_id)) == before
 
 
+@needs_waiting
 class Waiting(WaitingContract):
     """``suspend_workflow``, ``suspend_and_claim``, ``next_wake``, and claims of runs that waited."""
 
@@ -282,6 +284,7 @@ class Waiting(WaitingContract):
         assert read(waits) == record
 
 
+@needs_waiting
 class Children(WaitingContract):
     """Child workflows, and runs that begin with a history."""
 
