@@ -2,7 +2,8 @@
 
 General layout, from the top down; each layer imports only what is below it:
 
-* ``orchestrator``: what a program starts, stops and asks; ``_control``: what it does to a run; ``_views``: what it sees.
+* ``orchestrator``: what a program starts, stops and asks; ``_control``: what it does to a run; ``_views``: what it
+  sees.
 * ``_engine/``: runs workflows. ``engine`` hands out work and ``recovery`` is its background loop; ``runner`` makes one
   attempt, whose calls go to ``activities`` and ``waits``, unless ``interrupts`` stops them, and into the ``journal``;
   ``replay`` decides, ``bodies`` runs an activity; ``workers``, ``time_limits`` and ``exits`` are the threads' life.

@@ -5,8 +5,8 @@ call, the code no longer is the code that wrote the history, and nothing it comp
 
 Two special cases. A recorded failure at the very end of the history is not replayed but run again, because a recovery
 runs again what was interrupted or failed; once anything is recorded after it, the workflow has acted on the failure,
-and it is replayed. (Not so where a retry policy has used up its attempts: then none is free.) And 1.0.2's steps, which have no ordinals (theirs are negative), are matched by name, in their
-order, wherever no step of ours is recorded.
+and it is replayed. (Not so where a retry policy has used up its attempts: then none is free.) And 1.0.2's steps, which
+have no ordinals (theirs are negative), are matched by name, in their order, wherever no step of ours is recorded.
 """
 
 from __future__ import annotations

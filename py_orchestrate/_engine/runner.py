@@ -205,7 +205,7 @@ class WorkflowRun:
         if self.journal.request is not ControlRequest.CANCEL:  # which cannot be withdrawn
             self.journal.request = request
 
-    # --- durable calls, from the workflow's code (see ``WorkflowScope``) ------------------------------------------------
+    # --- durable calls, from the workflow's code (see ``WorkflowScope``) ----------------------------------------------
 
     def call_activity(
         self,

@@ -16,7 +16,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from .._clock import Clock
 from .._failures import Failure, decode_failure, encode_failure
@@ -127,7 +127,7 @@ class Waits:
             state = {"deadline": until, "since": now.isoformat()}
         since = datetime.fromisoformat(state["since"])
         deadline = None if state["deadline"] is None else datetime.fromisoformat(state["deadline"])
-        # What is there before the deadline counts, whatever its sender's clock says; later on it is all there is to go by.
+        # What is there before the deadline counts, whatever its sender's clock says; after it, that is all to go by.
         event = self._oldest_event(name, deadline if deadline is not None and now >= deadline else None)
         if event is not None:
             value = self._decoded(event.payload)
@@ -141,7 +141,7 @@ class Waits:
         self._interrupts.check(call)
         if step is None:
             self._journal.keep(call.step(ActivityStatus.WAITING, since, None, state=state))
-        self._interrupts.suspend(NEVER if deadline is None else deadline, f"event:{name}")
+        return self._interrupts.suspend(NEVER if deadline is None else deadline, f"event:{name}")
 
     def _oldest_event(self, name: str, sent_by: datetime | None) -> EventRecord | None:
         """Return the oldest event of the name that was not taken yet, unless it was sent too late."""
