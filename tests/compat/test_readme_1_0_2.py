@@ -86,8 +86,8 @@ def test_a_run_that_is_stopped_right_after_its_start_is_waited_for(orchestrator:
     looking, looked, stored = threading.Event(), threading.Event(), threading.Event()
 
     class Slow(MemoryDatabaseManager):
-        def claim_workflows(self, owner: str, names: Iterable[str], limit: int) -> list[WorkflowRecord]:
-            found = super().claim_workflows(owner, names, limit)
+        def claim_workflows(self, owner: str, names: Iterable[str], limit: int, **options: Any) -> list[WorkflowRecord]:
+            found = super().claim_workflows(owner, names, limit, **options)
             looking.set()
             looked.wait(20)
             return found

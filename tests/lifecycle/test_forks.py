@@ -11,7 +11,7 @@ from contextlib import closing
 
 import pytest
 
-from py_orchestrate import Orchestrator, activity, workflow
+from py_orchestrate import Orchestrator, activity, durable, workflow
 from py_orchestrate.errors import DurableCallError, OrchestratorStateError
 from tests.children import in_fork
 from tests.effects import Effects
@@ -123,15 +123,22 @@ def test_a_fork_while_a_run_is_under_way(path, registry, effects):
 def test_the_child_of_a_workflow_records_nothing(path, job):
     seen = []
 
+    @activity
+    def double(n):
+        return 2 * n
+
     @workflow
     def forks():
         def child():
+            for call in (double, job):
+                with pytest.raises(DurableCallError):
+                    call(1)
             with pytest.raises(DurableCallError):
-                job(1)
+                durable.sleep(0)
 
         in_fork(child)
         seen.append(True)
-        return job(2)
+        return double(2)
 
     with Orchestrator(path) as orchestrator:
         handle = orchestrator.start_workflow(forks)
