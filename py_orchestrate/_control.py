@@ -132,19 +132,32 @@ class Control:
         drop, waiting = [], []
         origin = origin_of_failure(record.error)
         for step in self._database.get_steps(record.id):
-            if step.kind == "workflow" and step.status in (_FAILED, _WAITING):
-                child = self._database.read_workflow(_child_id(step))
-                is_cancelled = child is not None and child.status is WorkflowStatus.CANCELLED
-                if is_cancelled and step.status == _WAITING:
-                    drop.append(step.sequence)  # with the run, when that was out of its time
-                    continue
-                if child is not None and child.status is WorkflowStatus.FAILED and _is_to_run_again(step, origin):
-                    self._rewind(child)
-                    waiting.append(step._replace(status=_WAITING, error=None, error_message=None, completed_at=None))
-                    continue
-            if _is_to_run_again(step, origin):
+            if self._waits_again(step, origin):
+                waiting.append(step._replace(status=_WAITING, error=None, error_message=None, completed_at=None))
+            elif _is_to_run_again(step, origin) or self._was_cancelled(step):
                 drop.append(step.sequence)
         self._database.reopen_workflow(record.id, record.epoch, drop, waiting)
+
+    def _waits_again(self, step: StepRecord, origin: dict[str, int] | None) -> bool:
+        """Return whether a step goes on waiting for a child workflow that failed; that is rewound then."""
+        if step.kind != "workflow" or step.status != _FAILED or step.state is None:
+            return False
+        if origin is None or not origin["sequence"] <= step.sequence < origin["seen_at"]:
+            return False
+        child = self._database.read_workflow(_child_id(step))
+        if child is None or child.status is WorkflowStatus.CANCELLED:
+            return False
+        # One that does not stand as failed was rewound before, by a call that did not get any further.
+        if child.status is WorkflowStatus.FAILED:
+            self._rewind(child)
+        return True
+
+    def _was_cancelled(self, step: StepRecord) -> bool:
+        """Return whether a step waits for a child workflow that was cancelled with the run."""
+        if step.kind != "workflow" or step.status != _WAITING:
+            return False
+        child = self._database.read_workflow(_child_id(step))
+        return child is not None and child.status is WorkflowStatus.CANCELLED
 
     def _untaken_events(self, workflow_id: str, shared: Sequence[StepRecord]) -> list[EventRecord]:
         if "waiting" not in self._database.capabilities:

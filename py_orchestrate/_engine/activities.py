@@ -219,7 +219,9 @@ class ActivityCalls:
             self._journal.mark_running(body.record(ActivityStatus.RUNNING, self._host.clock.now(), None))
             outcome = self._host.bodies.run(body, scope)
             delay = (
-                None if outcome.raised is None or scope.cancel_requested else self._delay(body, outcome, outcome.raised)
+                None
+                if outcome.raised is None or scope.is_workflow_cancelled
+                else self._delay(body, outcome, outcome.raised)
             )
             if delay is None:
                 return self._host.bodies.concluded(body, outcome)
@@ -361,7 +363,12 @@ class ActivityScope:
     @property
     def cancel_requested(self) -> bool:
         """Whether the activity had better end."""
-        return self.pulse.abandoned or (not self._is_shielded and self._calls.is_cancellation_wanted)
+        return self.pulse.abandoned or self.is_workflow_cancelled
+
+    @property
+    def is_workflow_cancelled(self) -> bool:
+        """Whether the workflow is to be cancelled, and the activity is no part of its cleaning up."""
+        return not self._is_shielded and self._calls.is_cancellation_wanted
 
     def info(self) -> ActivityInfo:
         """See ``Scope``."""

@@ -183,9 +183,11 @@ class Interrupts:
         if self.raised is None or not (error is None or isinstance(error, WorkflowCancelled)):
             return error
         if self.raised.reason == "timeout":
-            timeout = WorkflowTimeoutError(
-                f"workflow {self._journal.record.id} was not done by {self._journal.record.deadline}"
+            record = self._journal.record
+            allowed = (
+                "" if record.deadline is None else f" of {(record.deadline - record.created_at).total_seconds()} s"
             )
+            timeout = WorkflowTimeoutError(f"workflow {record.id} took longer than its timeout{allowed}")
             timeout.__cause__ = self.raised
             return timeout
         return self.raised

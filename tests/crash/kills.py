@@ -1,0 +1,205 @@
+"""A kill at every durable boundary: before and after every commit, and right after every side effect.
+
+A script with workflows runs in a process of its own, which is killed with SIGKILL at the n-th boundary, and is started
+again until it ends by itself; for every n, until there is no n-th boundary. It must come to what it comes to
+undisturbed. Its side effects are counted in a file, outside the database: each happened, and none happened again after
+the kill, but for those whose outcome was not stored yet when the process died.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..children import child
+from ..effects import Effects
+
+BOUNDARIES = ("before a commit", "after a commit", "after an effect")
+
+_MANY = 500  # more boundaries than any script has: the kills have come to no end
+_AT_ONCE = 2
+
+_PRELUDE = """
+import json, os, signal, sys, threading, time
+from py_orchestrate import *
+from py_orchestrate import durable
+from py_orchestrate._engine import activities
+from py_orchestrate.db_manager._connections import Connections
+from py_orchestrate.errors import *
+from tests.effects import Effects
+from tests.waiting import wait_until
+
+folder, boundary, at = sys.argv[1], sys.argv[2], int(sys.argv[3])
+effects = Effects(folder + "/effects")
+passed = 0
+passing = threading.Lock()
+commit = Connections.commit
+
+def reach(place):
+    global passed
+    if place == boundary:
+        with passing:
+            passed += 1
+            if passed == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+def dying_commit(self):
+    reach("before a commit")
+    commit(self)
+    reach("after a commit")
+
+Connections.commit = dying_commit
+
+def note(*words):
+    found = durable.info()
+    effects.note(found.workflow_id, found.sequence, found.attempt, found.name, *words)
+    reach("after an effect")
+
+def during(orchestrator):
+    pass
+"""
+
+_ENDING = """
+with Orchestrator(folder + "/runs.db", max_workers=2, poll_interval_seconds=0.05) as orchestrator:
+    orchestrator.start_workflow(main, workflow_id="run")
+    during(orchestrator)
+    status = orchestrator.wait_for_workflow("run", 20)
+print(json.dumps([status["status"], status["output"], status["error_message"]]), flush=True)
+"""
+
+
+class Undisturbed(NamedTuple):
+    """What a script comes to when nobody kills it.
+
+    Attributes:
+        result: Status, output and error message of the run ``run``.
+        effects: How often each effect happened: run, ordinal, attempt, name and further words.
+        steps: Every recorded step: run, ordinal, kind, name, status, output, error message.
+    """
+
+    result: list[Any]
+    effects: Counter[str]
+    steps: list[Any]
+
+
+def undisturbed(folder: Path, script: str) -> Undisturbed:
+    """Run the script once, without a kill."""
+    folder.mkdir()
+    result = _run(folder, script)
+    assert result is not None, "the script does not end by itself"
+    effects, _ = _effects(folder)
+    return Undisturbed(result, effects, _steps(folder))
+
+
+def survives_every_kill(
+    folder: Path, script: str, boundary: str, expected: Undisturbed, *, is_rewound: bool = False
+) -> int:
+    """Kill the script at every boundary of a kind, and demand that nothing is lost, changed or done again.
+
+    Args:
+        folder: An empty folder.
+        script: Defines the workflow ``main``, and may define ``during(orchestrator)``, which is called in each process
+            and has to bear that.
+        boundary: One of ``BOUNDARIES``.
+        expected: What the script comes to undisturbed.
+        is_rewound: Whether the script lets failed steps run again; then only a result is the last word.
+
+    Returns:
+        How many kills there were.
+    """
+
+    def killed_at(n: int) -> bool:
+        place = folder / str(n)
+        place.mkdir()
+        died = _run(place, script, boundary, n) is None
+        if died:
+            _survives(place, script, expected, _stored(place, is_rewound), f"killed {boundary}, at {n}")
+        return died
+
+    died = [True]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        while died[-1]:
+            died += threads.map(killed_at, range(len(died), len(died) + _AT_ONCE))
+            assert len(died) < _MANY
+    return sum(died) - 1
+
+
+def _survives(folder: Path, script: str, expected: Undisturbed, stored: set[tuple[str, ...]], when: str) -> None:
+    with closing(Effects(folder / "effects")) as effects:
+        effects.note("kill")
+    result = _run(folder, script)
+    story = f"{when}\n{(folder / 'effects').read_text(encoding='utf-8')}"
+    assert result == expected.result, story
+    assert _steps(folder) == expected.steps, story
+    assert _query(folder, "SELECT DISTINCT owner FROM workflows") == [(None,)], story
+    before, after = _effects(folder)
+    assert set(before | after) == set(expected.effects), story
+    for effect, count in expected.effects.items():
+        assert before[effect] <= count and after[effect] <= count, story  # noqa: PT018 - one story for both
+        if tuple(effect.split()[:4]) in stored:
+            assert after[effect] == 0, f"{effect} happened again although it was stored; {story}"
+
+
+def _run(folder: Path, script: str, boundary: str = "never", at: int = 0) -> list[Any] | None:
+    """Run the script; return its result, or ``None`` if it was killed."""
+    with child(_PRELUDE + script + _ENDING, folder, boundary, at) as process:
+        said = process.hear()
+        code = process.process.wait(timeout=30)
+        assert code in (0, -9), f"the script ended with {code}"
+        result: list[Any] | None = json.loads(said) if said else None
+        assert (result is None) == (code == -9)
+        return result
+
+
+def _query(folder: Path, sql: str) -> list[Any]:
+    with closing(sqlite3.connect(folder / "runs.db", timeout=60)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def _steps(folder: Path) -> list[Any]:
+    assert _query(folder, "SELECT id FROM workflows WHERE status NOT IN ('done', 'failed', 'cancelled')") == []
+    return _query(
+        folder,
+        "SELECT workflow_id, sequence, kind, activity_name, status, output_data, error_message "
+        "FROM activity_executions ORDER BY workflow_id, sequence",
+    )
+
+
+def _stored(folder: Path, is_rewound: bool) -> set[tuple[str, ...]]:
+    """Return the attempts whose outcome is in the file, once it is found sound: run, ordinal, attempt, name."""
+    if not (folder / "runs.db").exists():
+        return set()
+    assert _query(folder, "PRAGMA integrity_check") == [("ok",)]
+    assert _query(folder, "PRAGMA foreign_key_check") == []
+    if not _query(folder, "SELECT 1 FROM sqlite_master WHERE name = 'activity_executions'"):
+        return set()
+    found = set()
+    query = (
+        "SELECT workflow_id, sequence, activity_name, activity_executions.status, state_data, sequence = last OR last IS NULL, "
+        "workflows.status FROM activity_executions JOIN workflows ON workflows.id = workflow_id "
+        "JOIN (SELECT workflow_id AS run, max(sequence) AS last FROM activity_executions GROUP BY 1) ON run = workflow_id "
+        "WHERE kind = 'activity'"
+    )
+    for run, sequence, name, status, state, is_last, run_status in _query(folder, query):
+        attempt = 1 if state is None else json.loads(state).get("attempt", 1)
+        # A failure at the very end of a history is run again, unless it is a policy's last.
+        is_over = status == "completed" or (
+            status == "failed" and (not is_last or state is not None or run_status != "processing")
+        )
+        last = attempt + 1 if is_over else attempt
+        numbers = range(1, last) if not is_rewound else [attempt] if status == "completed" else []
+        found |= {(run, str(sequence), str(number), name) for number in numbers}
+    return found
+
+
+def _effects(folder: Path) -> tuple[Counter[str], Counter[str]]:
+    """Return how often each effect happened before the kill, and after it."""
+    with closing(Effects(folder / "effects")) as effects:
+        lines = [" ".join(line) for line in effects.lines()]
+    at = lines.index("kill") if "kill" in lines else len(lines)
+    return Counter(lines[:at]), Counter(lines[at + 1 :])
