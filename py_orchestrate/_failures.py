@@ -16,7 +16,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from types import MemberDescriptorType
+from types import MemberDescriptorType, TracebackType
 from typing import Any, NamedTuple
 
 from .errors import ActivityError, SerializationError
@@ -132,11 +132,17 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _MESSAGE_LIMIT else text[:_MESSAGE_LIMIT] + "… (shortened)"
 
 
-def _traceback_text(error: BaseException) -> str:
-    """Return the traceback from the user's code on, with its causes, shortened in the middle where it is long."""
+def user_traceback(error: BaseException) -> TracebackType | None:
+    """Return the traceback from the user's code on, without this library's frames above it."""
     traceback_ = error.__traceback__
     while traceback_ is not None and traceback_.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         traceback_ = traceback_.tb_next
+    return traceback_
+
+
+def _traceback_text(error: BaseException) -> str:
+    """Return the traceback from the user's code on, with its causes, shortened in the middle where it is long."""
+    traceback_ = user_traceback(error)
     try:
         text = "".join(traceback.format_exception(type(error), error, traceback_))
     except Exception:  # noqa: BLE001 - a broken exception must not cost the failure

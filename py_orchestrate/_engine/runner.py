@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, NoReturn, Protocol
 
 from .._context import Unwind, set_scope
-from .._failures import Failure, encode_failure
+from .._failures import Failure, encode_failure, user_traceback
 from .._futures import DurableFuture
 from .._options import ActivityOptions, RunOptions
 from .._registry import Definition
@@ -171,7 +171,7 @@ class WorkflowRun:
             self.record.id,
             "was cancelled" if is_cancelled else "failed",
             failure.message,
-            exc_info=None if is_cancelled else error,
+            exc_info=None if is_cancelled else (type(error), error, user_traceback(error)),
             extra={
                 "workflow_id": self.record.id,
                 "workflow_name": self.record.name,

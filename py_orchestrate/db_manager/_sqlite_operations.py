@@ -320,7 +320,7 @@ def reopen(
 
 def forget_owner(connection: sqlite3.Connection, owner: str) -> None:
     """Free an owner's runs and forget it."""
-    connection.execute("UPDATE workflows SET owner = NULL WHERE status = 'processing' AND owner = ?", (owner,))
+    connection.execute("UPDATE workflows SET owner = NULL WHERE owner = ?", (owner,))
     connection.execute("DELETE FROM orchestrators WHERE id = ?", (owner,))
 
 
