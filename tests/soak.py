@@ -1,10 +1,10 @@
 """The endurance test: ``python -m tests.soak [--workflows N] [--processes N] [--interval SECONDS] [--seed S]``.
 
 Several processes run thousands of workflows from one SQLite file, with activities one after the other and in parallel,
-while every interval a random one of them is killed, paused for a while, or asked to stop, and replaced. Side effects
-are counted in a file outside of the database. In the end every workflow is done, no side effect is missing, and one is
-repeated only if a process died within it or just after it. Prints its seed and its counts; exit code 1 if anything is
-wrong.
+retries, timers, events and child workflows, while every interval a random one of them is killed, paused for a while, or
+asked to stop, and replaced. Side effects are counted in a file outside of the database. In the end every workflow is
+done, no side effect is missing, and one is repeated only if a process died within it or just after it. Prints its seed
+and its counts; exit code 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from py_orchestrate import Orchestrator, activity, durable, workflow
+from py_orchestrate import Orchestrator, RetryPolicy, activity, durable, workflow
 from tests.effects import Effects
 
 WORKERS = 4
@@ -31,6 +31,7 @@ FAN_OUT = 3
 DEADLINE_SECONDS = 120
 
 effects: Effects
+orchestrator: Orchestrator
 
 
 @activity
@@ -47,6 +48,25 @@ def refuse():
     raise ValueError("as it should")
 
 
+@activity(retry=RetryPolicy(max_attempts=3, initial_interval=0.01))
+def stumble(value):
+    if durable.info().attempt < 3:
+        raise ConnectionError("as it should, twice")
+    return value + 1
+
+
+@activity
+def tell(workflow_id, value):
+    orchestrator.raise_event(workflow_id, "part", value, event_id=durable.info().idempotency_key)
+
+
+@workflow
+def part(parent_id, value):
+    durable.sleep(0.05)
+    tell(parent_id, step(value))
+    return 1
+
+
 @workflow
 def job(number):
     value = number
@@ -55,19 +75,22 @@ def job(number):
     try:
         refuse()
     except ValueError:
-        value = step(value)
+        value = stumble(value)
+    child = part.submit(durable.info().workflow_id, value)
+    value = durable.wait_for_event("part") + child.result()
     return value + sum(step.map([0] * FAN_OUT))
 
 
 def expected(number: int) -> int:
-    return number + STEPS + 1 + FAN_OUT
+    return number + STEPS + 1 + 2 + FAN_OUT
 
 
 def work(folder: Path) -> None:
     """Be one of the processes: run workflows until a line, or the end, comes from standard input."""
-    global effects
+    global effects, orchestrator
     effects = Effects(folder / "effects")
-    with Orchestrator(folder / "runs.db", max_workers=WORKERS, poll_interval_seconds=0.1):
+    orchestrator = Orchestrator(folder / "runs.db", max_workers=WORKERS, poll_interval_seconds=0.1)
+    with orchestrator:
         sys.stdin.readline()
 
 
@@ -124,15 +147,24 @@ def judge(folder: Path, client: Orchestrator, ids: dict[str, int], disturbances:
     lines = Effects(folder / "effects").lines()
     ended = collections.Counter(key for word, key, _ in lines if word == "end")
     begun = collections.Counter(key for word, key, _ in lines if word == "start")
-    places = [*range(STEPS), STEPS + 1, *range(STEPS + 2, STEPS + 2 + FAN_OUT)]
-    wrong += [f"{key} never ended" for key in (f"{each}:{place}" for each in ids for place in places) if not ended[key]]
+    with closing(sqlite3.connect(folder / "runs.db")) as connection:
+        query = "SELECT workflow_id, sequence FROM activity_executions WHERE activity_name = 'step'"
+        stored = {f"{workflow_id}:{sequence}" for workflow_id, sequence in connection.execute(query)}
+        query = "SELECT name, status, count(*) FROM workflows GROUP BY 1, 2 ORDER BY 1, 2"
+        counts = connection.execute(query).fetchall()
+    if counts != [("job", "done", len(ids)), ("part", "done", len(ids))]:
+        wrong.append(f"the workflows stand so: {counts}")
+    if len(stored) != len(ids) * (STEPS + 1 + FAN_OUT):
+        wrong.append(f"{len(stored)} steps are stored")
+    wrong += [f"{key} never ended" for key in stored if not ended[key]]
     repeats = sum(begun.values()) - len(begun)
     # At a kill each worker, and each thread for submitted activities, can be within one activity or just after it.
     allowed = disturbances["kill"] * 2 * WORKERS
     if repeats > allowed:
         wrong.append(f"{repeats} repeats, but {disturbances['kill']} kills explain at most {allowed}")
     errors = (folder / "errors").read_text(encoding="utf-8", errors="replace")
-    wrong += [line for line in errors.splitlines() if "Traceback" in line or "locked" in line]
+    if "Traceback" in errors or "locked" in errors:
+        wrong.append(f"the processes said:\n{errors}")
     with closing(sqlite3.connect(folder / "runs.db")) as connection:
         if connection.execute("PRAGMA integrity_check").fetchone() != ("ok",):
             wrong.append("the database file is damaged")

@@ -295,12 +295,16 @@ class Engine:
 
     def _run(self, record: WorkflowRecord, *, is_new: bool) -> WorkflowRecord | None:
         run = WorkflowRun(self, record, is_new=is_new)
-        self._runs[record.id] = run
+        with self._lock:
+            self._runs[record.id] = run
         self._recovery.notice_run()
         try:
             return run.execute()
         finally:
-            del self._runs[record.id]
+            with self._lock:
+                # One that has left its worker may have been taken up by another worker here already.
+                if self._runs.get(record.id) is run:
+                    del self._runs[record.id]
             self._rouse(record.id)
 
     # --- what a run needs (see RunHost) -------------------------------------------------------------------------------

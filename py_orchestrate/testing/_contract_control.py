@@ -29,7 +29,7 @@ from ._samples import (
     at,
     event_record,
     instance,
-    race,
+    race_again,
     run_end,
     run_record,
     step_record,
@@ -163,7 +163,9 @@ class Cancelling(WaitingContract):
             for n in range(_ROUNDS):
                 name = f"run-{n}"
                 epoch = begin(waits, name)
-                race([partial(waits.suspend_workflow, name, epoch, _WAIT), partial(other.cancel_workflow, name)])
+                race_again(
+                    [partial(waits.suspend_workflow, name, epoch, _WAIT), partial(other.cancel_workflow, name)], n
+                )
                 assert take(waits) == [name]
                 assert waits.pending_requests("owner-a")[name] is CANCEL
 
@@ -298,7 +300,8 @@ class Pausing(WaitingContract):
                 name = f"run-{n}"
                 epoch = begin(waits, name)
                 waits.pause_workflow(name)
-                race([partial(waits.suspend_workflow, name, epoch, suspension()), partial(other.resume_workflow, name)])
+                suspend = partial(waits.suspend_workflow, name, epoch, suspension())
+                race_again([suspend, partial(other.resume_workflow, name)], n)
                 record = read(waits, name)
                 assert (record.status, record.request, take(waits)) == (PROCESSING, None, [name])
 
@@ -308,7 +311,7 @@ class Pausing(WaitingContract):
                 name = f"run-{n}"
                 waits.create_workflow(run_record(name))
                 both: list[Callable[[], object]] = [partial(take, waits), partial(other.pause_workflow, name)]
-                race(both)
+                race_again(both, n)
                 record = read(waits, name)
                 stands = (record.status, record.request, record.owner)
                 assert stands in ((PAUSED, None, None), (PROCESSING, PAUSE, "owner-a"))
@@ -324,5 +327,5 @@ class Pausing(WaitingContract):
                         other.pause_workflow(name)
 
                 both: list[Callable[[], None]] = [partial(waits.cancel_workflow, name), pause]
-                race(both)
+                race_again(both, n)
                 assert (read(waits, name).request, take(waits)) == (CANCEL, [name])

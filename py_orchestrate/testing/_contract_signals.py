@@ -13,7 +13,7 @@ from ..db_manager.base import BaseDatabaseManager
 from ..errors import ClaimLostError, UnsupportedOperationError, WorkflowNotFoundError, WorkflowStateError
 from ..models import NEVER, WorkflowStatus, WorkflowSuspension
 from ._contract_base import WaitingContract, assert_utc, begin, begin_and_wait, needs_waiting, read, take
-from ._samples import PAYLOADS, at, event_record, race, run_end, run_record, suspension
+from ._samples import PAYLOADS, at, event_record, race, race_again, run_end, run_record, suspension
 
 ENDED = [WorkflowStatus.DONE, WorkflowStatus.FAILED, WorkflowStatus.CANCELLED]
 
@@ -202,10 +202,8 @@ class Signals(WaitingContract):
             for n in range(_ROUNDS):
                 name = f"run-{n}"
                 epoch = begin(waits, name)
-                race([
-                    partial(waits.suspend_workflow, name, epoch, _waiting()),
-                    partial(other.add_event, name, event_record("e")),
-                ])  # fmt: skip
+                suspend = partial(waits.suspend_workflow, name, epoch, _waiting())
+                race_again([suspend, partial(other.add_event, name, event_record("e"))], n)
                 assert (read(waits, name).signals, take(waits)) == (1, [name])
 
     def test_of_racing_events_each_counts(self, waits: BaseDatabaseManager) -> None:
@@ -218,7 +216,7 @@ class Signals(WaitingContract):
                     for m in range(4)
                 ]
                 every.append(partial(waits.suspend_workflow, name, epoch, _waiting(waiting_for="event:a")))
-                race(every)
+                race_again(every, n)
                 assert (read(waits, name).signals, take(waits)) == (2, [name])
 
     # --- the ends of children ---------------------------------------------------------------------------------------
@@ -281,8 +279,6 @@ class Signals(WaitingContract):
             for n in range(_ROUNDS):
                 parent, child = self._parent_and_child(waits, n)
                 wait = _waiting(waiting_for=f"workflow:child-{n}")
-                race([
-                    partial(waits.suspend_workflow, f"run-{n}", parent, wait),
-                    partial(other.finish_workflow, f"child-{n}", child, run_end()),
-                ])  # fmt: skip
+                suspend = partial(waits.suspend_workflow, f"run-{n}", parent, wait)
+                race_again([suspend, partial(other.finish_workflow, f"child-{n}", child, run_end())], n)
                 assert (read(waits, f"run-{n}").signals, take(waits)) == (1, [f"run-{n}"])

@@ -146,6 +146,12 @@ def race[T](actions: Sequence[Callable[[], T]]) -> list[T]:
     return [future.result(timeout=60) for future in [in_background(partial(start, action)) for action in actions]]
 
 
+def race_again[T](actions: Sequence[Callable[[], T]], turn: int) -> None:
+    """Race the actions once more, at each turn in another order: who comes last to the start often is off first."""
+    first = turn % len(actions)
+    race([*actions[first:], *actions[:first]])
+
+
 def in_thread[T](action: Callable[[], T]) -> T:
     """Run the action in a thread that ends with it; return its result."""
     return race([action])[0]
