@@ -69,7 +69,7 @@ def watch(path: Path, workflows: int, seconds: float) -> list[str]:
         used = time.process_time() - began
     late.sort()
     print(
-        f"{len(late)} of {workflows} woken over {seconds:.0f} s: late by {late[len(late) // 2] * 1000:.0f} ms (median), "
+        f"{len(late)} of {workflows} woken in {seconds:.0f} s, late by {late[len(late) // 2] * 1000:.0f} ms (median), "
         f"{late[-1] * 1000:.0f} ms (latest); {threads} threads, {megabytes():.0f} MB ({before:.0f} before), "
         f"{used:.1f} s of processor time"
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
-from py_orchestrate import Orchestrator, WorkflowHandle, activity, durable, workflow
+from py_orchestrate import Orchestrator, RetryPolicy, WorkflowHandle, activity, durable, workflow
 from py_orchestrate.decorators import Activity, Workflow
 from py_orchestrate.durable import DurableFuture
 
@@ -102,6 +103,39 @@ def in_parallel() -> None:
     assert_type(durable.gather(return_exceptions=True), list[Any])
 
 
+@activity(retry=RetryPolicy(max_attempts=2), timeout=timedelta(seconds=1))
+def patient(n: int) -> str:
+    return str(n)
+
+
+@activity("hurried", total_timeout=1.5, heartbeat_timeout=1)
+async def hurried(n: int) -> bytes:
+    return bytes(n)
+
+
+def with_options() -> None:
+    assert_type(patient(1), str)
+    assert_type(hurried(1), bytes)
+    assert_type(patient.options(timeout=2, retry=None)(1), str)
+    assert_type(hurried.options(heartbeat_timeout=None).submit(1), DurableFuture[bytes])
+    assert_type(patient.options().map([1]), list[str])
+    assert_type(bare_flow.options(timeout=1)(1), str)
+    assert_type(bare_flow.options(workflow_id="id").submit(n=1), DurableFuture[str])
+    assert_type(bare_flow.map([1]), list[str])
+
+
+def waits() -> None:
+    durable.sleep(1)
+    durable.sleep(timedelta(seconds=1))
+    durable.sleep_until(datetime.now(UTC))
+    assert_type(durable.wait_for_event("go", timeout=1), Any)
+    assert_type(durable.call_workflow("bare_flow", 1), Any)
+    with durable.shield(), durable.Saga() as saga:
+        assert_type(saga, durable.Saga)
+        saga.add(patient, 1)
+        saga.add(bare_flow.options(timeout=1), n=1)
+
+
 def orchestrators(orchestrator: Orchestrator) -> None:
     assert_type(orchestrator.start_workflow(bare_flow, 1), WorkflowHandle)
     assert_type(orchestrator.start_workflow("bare_flow", 1, workflow_id="id"), WorkflowHandle)
@@ -109,6 +143,11 @@ def orchestrators(orchestrator: Orchestrator) -> None:
     assert_type(orchestrator.get_workflow_status("id"), dict[str, Any] | None)
     assert_type(orchestrator.list_workflows(status="done", limit=3), list[dict[str, Any]])
     assert_type(orchestrator.stop(timeout=1), bool)
+    handle = orchestrator.start_workflow(bare_flow, 1, timeout=timedelta(days=1))
+    handle.raise_event("go", {"any": 1}, event_id="id")
+    orchestrator.raise_event("id", "go")
+    orchestrator.cancel_workflow("id")
+    assert_type(orchestrator.restart_workflow("id", from_step=1, new_workflow_id="new"), WorkflowHandle)
     with orchestrator as entered:
         assert_type(entered, Orchestrator)
 
@@ -126,6 +165,13 @@ def mistakes(orchestrator: Orchestrator) -> None:
     bare_flow("1")  # type: ignore[arg-type]
     empty_flow(1)  # type: ignore[call-arg]
     activity(5)  # type: ignore[call-overload]
+    activity(retries=3)  # type: ignore[call-overload]
+    activity(timeout="5")  # type: ignore[call-overload]
+    patient.options(retries=3)  # type: ignore[call-arg]
+    patient.options(timeout="5")("1")  # type: ignore[arg-type]
+    bare_flow.options(retry=None)  # type: ignore[call-arg]
+    durable.sleep("1")  # type: ignore[arg-type]
+    durable.sleep_until(5)  # type: ignore[arg-type]
     workflow(name="x")  # type: ignore[call-overload]
     orchestrator.invoke_workflow(bare_flow)  # type: ignore[arg-type]
     orchestrator.get_workflow_status(5)  # type: ignore[arg-type]
