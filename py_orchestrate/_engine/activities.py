@@ -175,6 +175,8 @@ class ActivityCalls:
             if self._interrupts.is_cancellation_due:
                 self._interrupts.cancel(outcome.body.call)
             self._interrupts.suspend(outcome.due)
+        if submitted.body is not None:
+            self._refuse_cancelled(submitted.body, outcome)
         if outcome.error is not None:
             self._journal.raise_failure(outcome.error, outcome.record.sequence)
         return outcome.value

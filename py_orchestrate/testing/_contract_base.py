@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -46,32 +45,14 @@ class Contract:
 
 
 class WaitingContract(Contract):
-    """For the parts that only managers with ``"waiting"`` must pass; see ``needs_waiting``."""
+    """For the parts that only managers with ``"waiting"`` must pass."""
 
     @pytest.fixture
     def waits(self, database: BaseDatabaseManager) -> BaseDatabaseManager:
         """Return the manager, with ``owner-a`` registered."""
+        assert can_wait(database), 'a manager without the capability "waiting" has BasicDatabaseManagerContract to pass'
         register(database)
         return database
-
-
-def needs_waiting[P: type[WaitingContract]](part: P) -> P:
-    """Skip the tests of a part, which all take ``waits``, where the manager cannot keep runs that wait."""
-    for name, test in list(vars(part).items()):
-        if name.startswith("test_"):
-            setattr(part, name, _needs_waiting(test))
-    return part
-
-
-def _needs_waiting(test: Callable[..., None]) -> Callable[..., None]:
-    # What a fixture skips is listed test by test; what is skipped in one line of code is listed in one line.
-    @functools.wraps(test)
-    def checked(self: Contract, waits: BaseDatabaseManager, **arguments: Any) -> None:
-        if not can_wait(waits):
-            pytest.skip('the manager lacks the capability "waiting"')
-        test(self, waits, **arguments)
-
-    return checked
 
 
 def has_leases(database: BaseDatabaseManager) -> bool:

@@ -20,7 +20,6 @@ from ._contract_base import (
     begin,
     begin_and_wait,
     ids_of,
-    needs_waiting,
     read,
     register,
     take,
@@ -47,7 +46,6 @@ def _wait_of(record: WorkflowRecord) -> tuple[object, ...]:
     return record.status, record.wake_at, record.waiting_for
 
 
-@needs_waiting
 class Refusals(WaitingContract):
     """What cannot be asked of a run."""
 
@@ -73,7 +71,6 @@ class Refusals(WaitingContract):
         assert_refused(waits, WorkflowStateError, partial(waits.pause_workflow, "run"), "processing")
 
 
-@needs_waiting
 class Cancelling(WaitingContract):
     """``cancel_workflow`` and ``pending_requests``."""
 
@@ -170,7 +167,6 @@ class Cancelling(WaitingContract):
                 assert waits.pending_requests("owner-a")[name] is CANCEL
 
 
-@needs_waiting
 class Pausing(WaitingContract):
     """``pause_workflow`` and ``resume_workflow``."""
 

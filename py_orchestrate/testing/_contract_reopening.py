@@ -12,13 +12,12 @@ import pytest
 from ..db_manager.base import BaseDatabaseManager
 from ..errors import WorkflowNotFoundError, WorkflowStateError
 from ..models import WorkflowStatus
-from ._contract_base import WaitingContract, assert_refused, begin, needs_waiting, read
+from ._contract_base import WaitingContract, assert_refused, begin, read
 from ._samples import FAILURE_DOCUMENT, at, failed_step, race, run_end, run_record, step_record
 
 FAILED = WorkflowStatus.FAILED
 
 
-@needs_waiting
 class Reopening(WaitingContract):
     """``reopen_workflow``."""
 

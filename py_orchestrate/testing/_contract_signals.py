@@ -12,7 +12,7 @@ import pytest
 from ..db_manager.base import BaseDatabaseManager
 from ..errors import ClaimLostError, UnsupportedOperationError, WorkflowNotFoundError, WorkflowStateError
 from ..models import NEVER, WorkflowStatus, WorkflowSuspension
-from ._contract_base import WaitingContract, assert_utc, begin, begin_and_wait, needs_waiting, read, take
+from ._contract_base import WaitingContract, assert_utc, begin, begin_and_wait, read, take
 from ._samples import PAYLOADS, at, event_record, race, race_again, run_end, run_record, suspension
 
 ENDED = [WorkflowStatus.DONE, WorkflowStatus.FAILED, WorkflowStatus.CANCELLED]
@@ -25,7 +25,6 @@ def _waiting(signals: int = 0, waiting_for: str = "event:go") -> WorkflowSuspens
     return suspension(signals=signals, wake_at=at(99), waiting_for=waiting_for)
 
 
-@needs_waiting
 class Events(WaitingContract):
     """``add_event`` and ``load_events``."""
 
@@ -142,7 +141,6 @@ class Events(WaitingContract):
         assert read(waits).signals == len(events)
 
 
-@needs_waiting
 class Signals(WaitingContract):
     """What a signal does to a run that waits for it, for another one, or not at all."""
 

@@ -18,12 +18,14 @@ Subclass it in a test file and give it a ``database``::
 To see the values where an assertion fails, call ``pytest.register_assert_rewrite("py_orchestrate.testing")`` in your
 ``conftest.py``.
 
-The suite reads ``capabilities`` and asks for no more than what they promise. Without ``"leases"`` the base class's
-defaults stand in, and these promises do not hold: that another manager sees the claims, that a reader sees all steps of
-a batch or none, that runs come in their order of arrival where their ``created_at`` says otherwise, and that a run's
-failure document, a step's kind and the state of a step that has not failed are stored. Without ``"waiting"`` the tests
-of runs that wait, of events, of child workflows and of the control of runs are skipped; what is asked then is that
-every method of these raises ``UnsupportedOperationError`` and stores nothing, as the defaults do.
+There are two suites. ``DatabaseManagerContract`` is for managers with ``"waiting"`` in their ``capabilities``;
+``BasicDatabaseManagerContract`` for those without, which have to say so: every method of runs that wait, of events, of
+child workflows and of the control of runs raises ``UnsupportedOperationError`` and stores nothing, as the defaults do.
+
+Without ``"leases"`` the base class's defaults stand in, and these promises do not hold and are not asked for: that
+another manager sees the claims, that a reader sees all steps of a batch or none, that runs come in their order of
+arrival where their ``created_at`` says otherwise, and that a run's failure document, a step's kind and the state of a
+step that has not failed are stored.
 """
 
 from __future__ import annotations
@@ -36,27 +38,20 @@ from ._contract_runs import Claiming, Creating, Fencing
 from ._contract_signals import Events, Signals
 from ._contract_waiting import Children, Waiting, WithoutWaiting
 
-__all__ = ["DatabaseManagerContract"]
+__all__ = ["BasicDatabaseManagerContract", "DatabaseManagerContract"]
 
 
-class DatabaseManagerContract(
-    Creating,
-    Claiming,
-    Fencing,
-    Recording,
-    Reading,
-    SevenMethods,
-    Waiting,
-    Children,
-    WithoutWaiting,
-    Events,
-    Signals,
-    Refusals,
-    Cancelling,
-    Pausing,
-    Reopening,
-):
-    """Subclass it, and give a fixture ``database``: a manager with an empty store, for each test another.
+class _Common(Creating, Claiming, Fencing, Recording, Reading, SevenMethods):
+    """What every manager promises."""
 
-    Override ``reopen`` where the store can be shared.
+
+class BasicDatabaseManagerContract(_Common, WithoutWaiting):
+    """For a manager that cannot keep runs that wait, such as one written against 1.0.2.
+
+    Subclass it, and give a fixture ``database``: a manager with an empty store, for each test another. Override
+    ``reopen`` where the store can be shared.
     """
+
+
+class DatabaseManagerContract(_Common, Waiting, Children, Events, Signals, Refusals, Cancelling, Pausing, Reopening):
+    """For a manager that can do everything; use it as ``BasicDatabaseManagerContract``."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from py_orchestrate import BaseDatabaseManager, MemoryDatabaseManager, SQLiteDatabaseManager
-from py_orchestrate.testing.contract import DatabaseManagerContract
+from py_orchestrate.testing.contract import BasicDatabaseManagerContract, DatabaseManagerContract
 
 from ..managers import SevenMethodsManager
 
@@ -49,7 +49,7 @@ class TestSQLiteInMemory(DatabaseManagerContract):
         return SQLiteDatabaseManager(":memory:")
 
 
-class TestSevenMethods(DatabaseManagerContract):
+class TestSevenMethods(BasicDatabaseManagerContract):
     @pytest.fixture
     def database(self, tmp_path: Path) -> SevenMethodsManager:
         return SevenMethodsManager(tmp_path / "store")
