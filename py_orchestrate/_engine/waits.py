@@ -190,6 +190,8 @@ class Waits:
             arguments = definition.bind(args, kwargs)
             text, _ = self._host.serializer.encode(arguments, what=what, types=definition.types)
             deadline = options.deadline(now)
+            if options.workflow_id is not None:
+                self._refuse_conflict(options.workflow_id, name, text)
         except Exception as error:  # noqa: BLE001 - recorded as the call's failure
             call = Call(sequence, "workflow", name)
             return Child(call, "", settled=self._failed(call, error, now))
@@ -208,6 +210,15 @@ class Waits:
         child = Child(call, record.id, is_new=True)
         self._journal.keep(call.step(ActivityStatus.WAITING, now, None, state=child.state), record)
         return child
+
+    def _refuse_conflict(self, workflow_id: str, name: str, arguments: str) -> None:
+        """Raise if another run has the id that a child is to have; the same one again is that one."""
+        existing = self._read(workflow_id)
+        if existing is None:
+            return
+        is_own = existing.parent_id == self._journal.record.id
+        if not is_own or (existing.name, existing.input) != (name, arguments):
+            raise _conflict(workflow_id)
 
     def _new_child_id(self, sequence: int) -> str:
         """Return the id of a child that is about to be created.
@@ -232,9 +243,7 @@ class Waits:
         """Return what a child has come to, and record it, or leave the worker until it has ended."""
         record = None if child.is_new else self._read(child.workflow_id)
         if record is not None and record.parent_id != self._journal.record.id:
-            message = f"the id {child.workflow_id!r} of a child workflow belongs to another run"
-            conflict = WorkflowConflictError(message, child.workflow_id)
-            return self._failed(child.call, conflict, record.created_at)
+            return self._failed(child.call, _conflict(child.workflow_id), record.created_at)
         if record is None or not record.status.is_final:
             if self._interrupts.is_cancellation_due:
                 self._interrupts.cancel_children()  # it may clean up first, and then it is this run's turn
@@ -289,6 +298,10 @@ class Waits:
         step = call.step(ActivityStatus.FAILED, started_at, self._host.clock.now(), failure=failure)
         self._journal.keep(step)
         return step.outcome
+
+
+def _conflict(workflow_id: str) -> WorkflowConflictError:
+    return WorkflowConflictError(f"the id {workflow_id!r} of a child workflow belongs to another run", workflow_id)
 
 
 def child_id_of(workflow_id: str, sequence: int) -> str:
