@@ -179,12 +179,12 @@ def _stored(folder: Path, is_rewound: bool) -> set[tuple[str, ...]]:
     if not _query(folder, "SELECT 1 FROM sqlite_master WHERE name = 'activity_executions'"):
         return set()
     found = set()
-    query = (
-        "SELECT workflow_id, sequence, activity_name, activity_executions.status, state_data, sequence = last OR last IS NULL, "
-        "workflows.status FROM activity_executions JOIN workflows ON workflows.id = workflow_id "
-        "JOIN (SELECT workflow_id AS run, max(sequence) AS last FROM activity_executions GROUP BY 1) ON run = workflow_id "
-        "WHERE kind = 'activity'"
-    )
+    query = """
+        SELECT workflow_id, sequence, activity_name, steps.status, state_data,
+               sequence = (SELECT max(sequence) FROM activity_executions WHERE workflow_id = workflows.id),
+               workflows.status
+        FROM activity_executions AS steps JOIN workflows ON workflows.id = workflow_id WHERE kind = 'activity'
+    """
     for run, sequence, name, status, state, is_last, run_status in _query(folder, query):
         attempt = 1 if state is None else json.loads(state).get("attempt", 1)
         # A failure at the very end of a history is run again, unless it is a policy's last.
