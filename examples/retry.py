@@ -8,23 +8,17 @@ import tempfile
 from pathlib import Path
 
 from py_orchestrate import Orchestrator, RetryPolicy, activity, durable, workflow
-from py_orchestrate.durable import ActivityInfo
 
 QUICKLY = RetryPolicy(max_attempts=4, initial_interval=0.05, backoff=2.0, give_up_on=LookupError)
 
 
-def attempt() -> int:
-    info = durable.info()
-    assert isinstance(info, ActivityInfo)
-    return info.attempt
-
-
 @activity(retry=QUICKLY)
 def fetch_price(product: str) -> int:
-    print(f"attempt {attempt()}: asking for the price of {product}")
+    attempt = durable.info().attempt
+    print(f"attempt {attempt}: asking for the price of {product}")
     if product == "unicorn":
         raise LookupError("there is no such product")  # asking again would not help
-    if product == "coal" or attempt() < 3:  # plays a service that is down at first, or for good
+    if product == "coal" or attempt < 3:  # plays a service that is down at first, or for good
         raise ConnectionError("the price service does not answer")
     return 42
 
@@ -39,11 +33,11 @@ def buy(product: str) -> str:
 
 @workflow
 def buy_impatiently(product: str) -> str:
-    price = fetch_price.options(retry=RetryPolicy(max_attempts=2, initial_interval=0.05))
+    fetch_twice = fetch_price.options(retry=RetryPolicy(max_attempts=2, initial_interval=0.05))
     try:
-        return f"bought {product} for {price(product)}"
+        return f"bought {product} for {fetch_twice(product)}"
     except ConnectionError as error:
-        return f"did not buy {product}: {error}; {'; '.join(error.__notes__)}"
+        return f"did not buy {product}: {error} ({error.__notes__[0]})"
 
 
 def main() -> None:

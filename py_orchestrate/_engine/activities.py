@@ -84,11 +84,13 @@ class Submitted:
 
     Attributes:
         body: What runs; ``None`` where a recorded outcome is replayed.
+        is_shielded: Whether it was submitted under a shield.
         round: What the attempts that run now come to.
     """
 
-    def __init__(self, body: PreparedBody | None) -> None:
+    def __init__(self, body: PreparedBody | None, *, is_shielded: bool) -> None:
         self.body = body
+        self.is_shielded = is_shielded
         self.round: Future[Outcome | StepOutcome | Later] = Future()
 
     @property
@@ -125,7 +127,7 @@ class ActivityCalls:
                 self._wait_for_attempt(body, body.due)
             self._journal.store()
             self._interrupts.check(body.call)
-            outcome = self._attempts(body, self._keep_and_store)
+            outcome = self._attempts(body, self._keep_and_store, is_shielded=self._interrupts.is_shielded)
             if isinstance(outcome, Outcome):
                 break
             self._journal.keep(outcome.record)
@@ -141,13 +143,13 @@ class ActivityCalls:
         self._interrupts.guard()
         sequence, step = self._journal.next("activity", name)
         if step is not None and step.is_final:
-            submitted = Submitted(None)
+            submitted = Submitted(None, is_shielded=False)
             submitted.round.set_result(step)
         else:
             body = self._host.bodies.prepare(Body(sequence, name, args, kwargs, options, step))
             self._journal.store()
             self._interrupts.check(body.call)
-            submitted = Submitted(body)
+            submitted = Submitted(body, is_shielded=self._interrupts.is_shielded)
             self._submitted.append(submitted)
             if body.due is not None and self._host.clock.now() < body.due:
                 submitted.round.set_result(Later(body, body.record(ActivityStatus.RUNNING, body.due, None), body.due))
@@ -214,10 +216,12 @@ class ActivityCalls:
 
     # --- attempts, on any thread --------------------------------------------------------------------------------------
 
-    def _attempts(self, body: PreparedBody, store: Callable[[StepRecord], None]) -> Outcome | Later:
+    def _attempts(
+        self, body: PreparedBody, store: Callable[[StepRecord], None], *, is_shielded: bool
+    ) -> Outcome | Later:
         """Run the body until it succeeds, fails for good, or has to wait for long."""
         while True:
-            scope = ActivityScope(self, body, is_shielded=self._interrupts.is_shielded)
+            scope = ActivityScope(self, body, is_shielded=is_shielded)
             self._journal.mark_running(body.record(ActivityStatus.RUNNING, self._host.clock.now(), None))
             outcome = self._host.bodies.run(body, scope)
             delay = (
@@ -250,14 +254,16 @@ class ActivityCalls:
     def _start(self, submitted: Submitted, body: PreparedBody) -> None:
         context = contextvars.copy_context()  # what the workflow set is seen there; what is set there ends there
         round_ = submitted.round
-        self._host.in_background(lambda: context.run(self._run_submitted, body, round_))
+        self._host.in_background(lambda: context.run(self._run_submitted, submitted, body, round_))
 
-    def _run_submitted(self, body: PreparedBody, round_: Future[Outcome | StepOutcome | Later]) -> None:
+    def _run_submitted(
+        self, submitted: Submitted, body: PreparedBody, round_: Future[Outcome | StepOutcome | Later]
+    ) -> None:
         """Run a submitted body and store its outcome; on a thread for submitted activities."""
         try:
             if self._host.is_leaving:
                 raise Unwind  # noqa: TRY301 - the future carries it to the workflow's thread
-            outcome = self._attempts(body, self._journal.store_now)
+            outcome = self._attempts(body, self._journal.store_now, is_shielded=submitted.is_shielded)
             self._journal.store_now(outcome.record)
         except BaseException as error:  # noqa: BLE001 - raised where the future is waited for
             round_.set_exception(error)
