@@ -103,6 +103,15 @@ def summarize_failure(document: str | None, message: str | None) -> FailureSumma
     return FailureSummary(data["type"], data["message"], data["traceback"])
 
 
+def annotated_failure(failure: Failure, note: str) -> Failure:
+    """Return a stored failure with one more note."""
+    if failure.document is None:
+        return failure
+    document = json.loads(failure.document)
+    document["notes"].append(note)
+    return failure._replace(document=json.dumps(document))
+
+
 def origin_of_failure(document: str | None) -> dict[str, int] | None:
     """Return which step a workflow's failure came from: its ordinal, and that of the next call when it was seen."""
     step: dict[str, int] | None = None if document is None else json.loads(document).get("step")

@@ -29,12 +29,16 @@ def step_of(step: StepRecord, serializer: Serializer) -> dict[str, Any]:
     """Return a recorded step; see ``Orchestrator.get_history``."""
     summary = summarize_failure(step.error, step.error_message)
     failed = step.error is not None
+    state = {} if step.state is None else json.loads(step.state)
+    due_at = next((state[key] for key in ("wake_at", "deadline", "due") if state.get(key) is not None), None)
     return {
         "sequence": step.sequence,
         "kind": step.kind,
         "name": step.name,
         "status": step.status,
-        "attempt": 1 if step.state is None else json.loads(step.state).get("attempt", 1),
+        "attempt": state.get("attempt", 1),
+        "due_at": None if due_at is None else _iso(datetime.fromisoformat(due_at)),
+        "child_id": state.get("workflow_id"),
         "input": _shown(step.input, serializer),
         "output": _shown(step.output, serializer),
         "error_message": step.error_message,

@@ -13,8 +13,22 @@ from pathlib import Path
 import pytest
 
 import py_orchestrate
-from py_orchestrate import BaseDatabaseManager, Orchestrator, SQLiteDatabaseManager, WorkflowHandle, durable, errors
-from py_orchestrate.decorators import Activity
+from py_orchestrate import (
+    BaseDatabaseManager,
+    Orchestrator,
+    RetryPolicy,
+    SQLiteDatabaseManager,
+    WorkflowHandle,
+    activity,
+    durable,
+    errors,
+    workflow,
+)
+from py_orchestrate.decorators import Activity, Workflow
+from py_orchestrate.testing.clock import FakeClock
+
+from .managers import SevenMethodsManager
+from .waiting import wait_until
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -74,25 +88,85 @@ EXAMPLES = {
     "async_activities.py": "one: ['content of a.example']\n"
     "each: ['content of a.example', 'content of b.example']\n"
     "together: ['content of a.example', 'content of b.example']\n",
+    "cancel.py": "renting the crane\n"
+    "ending the contract for the crane\n"
+    "cancelled WorkflowCancelled('the workflow is cancelled')\n"
+    "0 rent completed\n"
+    "1 order cancelled\n"
+    "2 give_back completed\n"
+    "renting the digger\n"
+    "paused\n"
+    "ending the contract for the digger\n"
+    "the digger: dig here\n"
+    "renting the drill\n"
+    "ending the contract for the drill\n"
+    "failed longer than its timeout of 1.0 s\n",
+    "child_workflows.py": "invoice for 11 pages\n"
+    "0 workflow copy_book completed\n"
+    "1 workflow copy_book completed\n"
+    "2 workflow copy_book failed\n"
+    "3 activity print_invoice completed\n"
+    "order-1-0 done 4\n"
+    "order-1-1 done 7\n"
+    "order-1-2 failed None\n"
+    "not copied: the library has no book 'lost'\n",
     "custom_database_manager.py": "40\n40\n['activity-first-0.json', 'activity-first-1.json', 'workflow-first.json']\n",
     "fan_out.py": "{'counts': [1, 2, 3, 4], 'both': ['ONE', 2], 'tried': ['HEY', 'nothing to shout']}\n"
     "faster than one after the other: True\n",
+    "human_approval.py": "to the manager: Ada would like 5 days off\n"
+    "5 days are booked for Ada\n"
+    "to the manager: Alan would like 90 days off\n"
+    "nobody answered Alan\n",
     "idempotent_start.py": "charging 30 for order-17\n"
     "pay-order-17 paid\n"
     "pay-order-17 paid\n"
     "pay-order-17 paid\n"
     "refused: workflow id 'pay-order-17' belongs to a run of 'pay' with other arguments already; choose another id\n",
+    "long_activity.py": "activity 'ask_slow_service' took longer than its timeout of 0.2 s\n"
+    "5 parts at attempt 2\n"
+    "converting Metropolis\n"
+    "removing what there is of Metropolis\n"
+    "the film is cancelled\n",
+    "reminder.py": "['sent: welcome, user 0', 'sent: user 0, have you looked at it?']\n"
+    "all sent: True\n"
+    "waited together: True\n"
+    "['sent: welcome, Ada', 'sent: Ada, have you looked at it?']\n"
+    "0 activity send {'text': 'welcome, Ada'}\n"
+    "1 timer sleep {'seconds': 0.5}\n"
+    "2 activity send {'text': 'Ada, have you looked at it?'}\n",
     "resume_after_crash.py": "child: reserving Oslo\n"
     "child: paying seat 7 to Oslo\n"
     "parent: the child was killed; starting again\n"
     "parent: paying seat 7 to Oslo\n"
     "parent: seat 7 to Oslo: paid\n",
-    "retry_by_hand.py": "attempt 1: asking for the price of tea\n"
+    "retry.py": "attempt 1: asking for the price of tea\n"
     "attempt 2: asking for the price of tea\n"
     "attempt 3: asking for the price of tea\n"
     "bought tea for 42\n"
-    "['fetch_price: failed', 'pause: completed', 'fetch_price: failed', 'pause: completed', "
-    "'fetch_price: completed']\n",
+    "fetch_price completed at attempt 3\n"
+    "attempt 1: asking for the price of unicorn\n"
+    "did not buy unicorn: there is no such product\n"
+    "attempt 1: asking for the price of coal\n"
+    "attempt 2: asking for the price of coal\n"
+    "did not buy coal: the price service does not answer (failed after 2 attempts)\n",
+    "rewind.py": "taking order 17\n"
+    "adding up ['tea', 'cake']\n"
+    "failed [('take_order', 'completed'), ('add_up', 'failed')]\n"
+    "adding up ['tea', 'cake']\n"
+    "sending a bill over 7\n"
+    "billed 7\n"
+    "adding up ['tea', 'cake']\n"
+    "sending a bill over 5\n"
+    "bill-17-corrected billed 5\n"
+    "bill-17 billed 7\n",
+    "saga.py": "booking a flight to Oslo\n"
+    "booking a hotel in Oslo for trip-1\n"
+    "['flight to Oslo', 'hotel in Oslo']\n"
+    "booking a flight to Atlantis\n"
+    "booking a hotel in Atlantis for trip-2\n"
+    "cancelling whatever hotel there is for trip-2\n"
+    "cancelling the flight to Atlantis\n"
+    "not booked: no hotel above water\n",
     "web_app.py": "{'id': 'ship-books'}\n{'id': 'ship-books'}\ndone sent parcel with books\n",
 }
 
@@ -124,6 +198,161 @@ def test_the_example_of_the_package_runs(tmp_path: Path):
     assert lines[2].startswith("Started workflow: ")
     assert lines[3] == "Status: done"
     assert [path.name for path in tmp_path.iterdir()] == ["example.db"]
+
+
+# --- sentences that no program shows ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sleeper() -> Workflow[[], str]:
+    @workflow
+    def sleep_an_hour() -> str:
+        durable.sleep(3600)
+        return "awake"
+
+    return sleep_an_hour
+
+
+@pytest.fixture
+def listener() -> Workflow[[], str]:
+    @workflow
+    def listen() -> str:
+        heard: str = durable.wait_for_event("noise")
+        return heard
+
+    return listen
+
+
+def waits(run: WorkflowHandle) -> bool:
+    return [step["status"] for step in run._orchestrator.get_history(run.id)] == ["waiting"]
+
+
+@pytest.mark.parametrize("seconds", [1800, 3600])
+def test_a_clock_that_is_set_moves_the_waits(memory, orchestrator, sleeper, seconds: int):
+    clock = FakeClock()
+    run = orchestrator(memory, clock=clock, poll_interval_seconds=0.01).start_workflow(sleeper)
+    wait_until(lambda: waits(run))
+    clock.step(seconds)
+    clock.advance(1800)
+
+    def ended() -> bool:
+        clock.advance(0.01)
+        return run.status()["status"] == "done"
+
+    wait_until(ended)
+    assert clock.monotonic() < 3600
+
+
+def test_time_that_passes_while_no_program_runs_counts(memory, orchestrator, sleeper):
+    clock = FakeClock()
+    first = orchestrator(memory, clock=clock)
+    run = first.start_workflow(sleeper)
+    wait_until(lambda: waits(run))
+    assert first.stop(timeout=5)  # it does not wait for the sleeper
+    clock.advance(3600)
+    assert orchestrator(memory, clock=clock).get_handle(run.id).result(timeout=10) == "awake"
+
+
+def test_another_orchestrator_on_the_file_notices_within_its_poll_interval(tmp_path, orchestrator, listener):
+    here = orchestrator(SQLiteDatabaseManager(tmp_path / "one.db"), poll_interval_seconds=0.01)
+    there = orchestrator(SQLiteDatabaseManager(tmp_path / "one.db"), start=False)  # as in another process
+    run = here.start_workflow(listener)
+    wait_until(lambda: waits(run))
+    there.raise_event(run.id, "noise", "a bell")
+    assert run.result(timeout=10) == "a bell"
+    second = here.start_workflow(listener)
+    wait_until(lambda: waits(second))
+    there.cancel_workflow(second.id)
+    assert second.wait(timeout=10)["status"] == "cancelled"
+
+
+def test_a_child_that_nobody_waits_for_goes_on_and_one_that_is_cancelled_fails_its_parent(
+    memory, orchestrator, listener
+):
+    @workflow
+    def leave() -> None:
+        listener.submit()
+
+    @workflow
+    def stay() -> str:
+        return listener()
+
+    made = orchestrator(memory)
+    made.start_workflow(leave, workflow_id="leave").result(timeout=10)
+    made.raise_event("leave-0", "noise", "a bell")
+    assert made.get_handle("leave-0").result(timeout=10) == "a bell"
+    parent = made.start_workflow(stay, workflow_id="stay")
+    wait_until(lambda: made.get_workflow_status("stay-0"))
+    made.cancel_workflow("stay-0")
+    with pytest.raises(errors.WorkflowFailedError) as caught:
+        parent.result(timeout=10)
+    assert isinstance(caught.value.__cause__, errors.WorkflowFailedError)
+    assert caught.value.__cause__.status == "cancelled"
+
+
+@pytest.mark.parametrize(("raises", "status"), [(False, "cancelled"), (True, "failed")])
+def test_a_workflow_that_catches_its_cancellation_is_cancelled_unless_it_raises(memory, orchestrator, raises, status):
+    @workflow
+    def stubborn() -> str:
+        try:
+            durable.wait_for_event("noise")
+        except durable.WorkflowCancelled:
+            if raises:
+                raise ValueError("something else") from None
+        return "fine"
+
+    run = orchestrator(memory).start_workflow(stubborn)
+    wait_until(lambda: waits(run))
+    run.cancel()
+    assert run.wait(timeout=10)["status"] == status
+
+
+def test_a_paused_run_that_is_cancelled_goes_on_and_one_that_has_not_begun_never_runs(memory, orchestrator, listener):
+    made = orchestrator(memory, start=False)
+    early = made.start_workflow(listener)
+    early.cancel()
+    made.start()
+    assert early.wait(timeout=10)["status"] == "cancelled"
+    assert made.get_history(early.id) == []
+    run = made.start_workflow(listener)
+    wait_until(lambda: waits(run))
+    run.pause()
+    assert run.status()["status"] == "paused"
+    run.cancel()
+    assert run.wait(timeout=10)["status"] == "cancelled"
+    with pytest.raises(errors.WorkflowStateError):
+        run.raise_event("noise")
+
+
+def test_a_store_that_cannot_keep_runs_that_wait_runs_workflows_as_part_of_their_caller(tmp_path, orchestrator):
+    @activity(retry=RetryPolicy(max_attempts=2, initial_interval=0.01), timeout=10)
+    def fetch() -> int:
+        attempt: int = durable.info().attempt
+        if attempt == 1:
+            raise ConnectionError
+        return attempt
+
+    @workflow
+    def inner() -> int:
+        return fetch()
+
+    @workflow
+    def outer(*, sleeps: bool) -> int:
+        found = inner()
+        if sleeps:
+            durable.sleep(1)
+        return found
+
+    made = orchestrator(SevenMethodsManager(tmp_path / "store"))
+    run = made.start_workflow(outer, sleeps=False)
+    assert run.result(timeout=10) == 2
+    assert [step["name"] for step in made.get_history(run.id)] == ["fetch"]
+    with pytest.raises(errors.WorkflowFailedError) as caught:
+        made.start_workflow(outer, sleeps=True).result(timeout=10)
+    assert isinstance(caught.value.__cause__, errors.UnsupportedOperationError)
+    for request in (run.cancel, run.pause, run.resume, lambda: run.raise_event("noise")):
+        with pytest.raises(errors.UnsupportedOperationError):
+            request()
 
 
 # --- completeness -----------------------------------------------------------------------------------------------------

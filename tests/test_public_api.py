@@ -33,7 +33,9 @@ def test_the_root_offers_these_names_and_no_others():
         "DatabaseManager",
         "MemoryDatabaseManager",
         "Orchestrator",
+        "RetryPolicy",
         "SQLiteDatabaseManager",
+        "WorkflowCancelled",
         "WorkflowHandle",
         "WorkflowStatus",
         "activity",
@@ -48,12 +50,22 @@ def test_durable_offers_these_names_and_no_others():
     assert durable.__all__ == [
         "ActivityInfo",
         "DurableFuture",
+        "Saga",
+        "WorkflowCancelled",
         "WorkflowInfo",
         "call_activity",
+        "call_workflow",
         "gather",
+        "heartbeat",
         "info",
         "logger",
+        "shield",
+        "sleep",
+        "sleep_until",
+        "wait_for_event",
     ]
+    assert durable.__all__ == sorted(durable.__all__)
+    assert durable.WorkflowCancelled is py_orchestrate.WorkflowCancelled is errors.WorkflowCancelled
 
 
 def test_every_error_is_exported_and_has_the_one_root():
@@ -63,7 +75,9 @@ def test_every_error_is_exported_and_has_the_one_root():
         if inspect.isclass(found) and issubclass(found, BaseException) and found.__module__ == errors.__name__
     ]
     assert sorted(defined) == errors.__all__
-    assert all(issubclass(getattr(errors, name), errors.OrchestrateError) for name in errors.__all__)
+    outside = {name for name in errors.__all__ if not issubclass(getattr(errors, name), errors.OrchestrateError)}
+    assert outside == {"WorkflowCancelled"}  # which must pass by what handles errors
+    assert not issubclass(errors.WorkflowCancelled, Exception)
     assert all(name in (errors.__doc__ or "") for name in errors.__all__)
 
 
@@ -80,6 +94,10 @@ def test_every_error_is_exported_and_has_the_one_root():
         ("SerializationError", TypeError),
         ("NonDeterminismError", RuntimeError),
         ("DurableCallError", RuntimeError),
+        ("ActivityTimeoutError", TimeoutError),
+        ("EventTimeoutError", TimeoutError),
+        ("WorkflowTimeoutError", TimeoutError),
+        ("WorkflowStateError", RuntimeError),
         ("OrchestratorStateError", RuntimeError),
         ("UnsupportedOperationError", NotImplementedError),
     ],

@@ -60,7 +60,7 @@ class ActivityHost(InterruptHost, Protocol):
         """Wait on this thread.
 
         Raises:
-            Unwind: The engine is leaving.
+            Unwind: The engine is stopping, and does not wait for that: the run goes on from here at the next start.
         """
         ...
 
@@ -203,7 +203,14 @@ class ActivityCalls:
         self._interrupts.check(body.call)
         if remaining >= HELD_SECONDS and self._host.can_wait:
             self._interrupts.suspend(due)
-        self._host.hold(remaining)
+        self._hold(remaining)
+
+    def _hold(self, seconds: float) -> None:
+        try:
+            self._host.hold(seconds)
+        except Unwind as signal:
+            self._journal.seal(signal)
+            raise
 
     def _keep_and_store(self, step: StepRecord) -> None:
         self._journal.keep(step)
@@ -236,7 +243,7 @@ class ActivityCalls:
             if delay >= HELD_SECONDS and self._host.can_wait:
                 return later
             store(later.record)
-            self._host.hold(delay)
+            self._hold(delay)
             body = later.body
 
     def _delay(self, body: PreparedBody, outcome: Outcome, error: BaseException) -> float | None:

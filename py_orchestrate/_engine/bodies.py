@@ -6,7 +6,6 @@ change the other's objects, and a replay hands out the very same value.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from .._clock import Clock
 from .._context import Scope, Unwind, reset_scope, set_scope
-from .._failures import NO_FAILURE, Failure, decode_failure, encode_failure
+from .._failures import NO_FAILURE, Failure, annotated_failure, decode_failure, encode_failure
 from .._options import NO_OPTIONS, ActivityOptions
 from .._registry import Definition, WorkflowRegistry
 from ..errors import SerializationError
@@ -102,13 +101,10 @@ class PreparedBody(NamedTuple):
         *,
         output: str | None = None,
         failure: Failure = NO_FAILURE,
-        is_last: bool = False,
     ) -> StepRecord:
-        """Return the record of what this attempt has come to; ``is_last`` where a policy's attempts are used up."""
+        """Return the record of what this attempt has come to."""
         state: dict[str, Any] | None = None
-        if is_last:
-            state = {"attempt": self.attempt}
-        elif self.first_at is not None:
+        if self.first_at is not None:
             state = {"attempt": self.attempt, "first_at": self.first_at.isoformat()}
         return self.call.step(
             status, self.first_at or started_at, completed_at, output=output, failure=failure, state=state
@@ -181,13 +177,15 @@ class BodyRunner:
 
     def concluded(self, prepared: PreparedBody, outcome: Outcome) -> Outcome:
         """Return the outcome of the last attempt: under a retry policy, a failure is final then, and says so."""
-        error = outcome.raised
-        if error is None or prepared.options.retry is None or prepared.definition is None:
+        if outcome.raised is None or prepared.options.retry is None or prepared.definition is None:
             return outcome
+        record, error = outcome.record, outcome.error
+        failure = Failure(record.error, record.error_message)
         if prepared.attempt > 1:
-            with contextlib.suppress(Exception):  # a class that refuses notes
-                error.add_note(f"failed after {prepared.attempt} attempts")
-        return self._failed(prepared, outcome.first_at, error, may_be_retried=False, is_last=True)
+            failure = annotated_failure(failure, f"failed after {prepared.attempt} attempts")
+            error = decode_failure(failure.document, failure.message, self._serializer)
+        state = json.dumps({"attempt": prepared.attempt})
+        return outcome._replace(record=record._replace(error=failure.document, state=state), error=error)
 
     def _call(self, prepared: PreparedBody, definition: Definition, scope: LimitedScope) -> Any:
         token = set_scope(scope)
@@ -221,16 +219,10 @@ class BodyRunner:
             raise better_error(result, f"activity {definition.name!r}", error) from None
 
     def _failed(
-        self,
-        prepared: PreparedBody,
-        first_at: datetime,
-        error: BaseException,
-        *,
-        may_be_retried: bool,
-        is_last: bool = False,
+        self, prepared: PreparedBody, first_at: datetime, error: BaseException, *, may_be_retried: bool
     ) -> Outcome:
         failure = encode_failure(error, self._serializer)
-        record = prepared.record(ActivityStatus.FAILED, first_at, self._clock.now(), failure=failure, is_last=is_last)
+        record = prepared.record(ActivityStatus.FAILED, first_at, self._clock.now(), failure=failure)
         decoded = decode_failure(failure.document, failure.message, self._serializer)
         return Outcome(record, None, decoded, error, first_at, may_be_retried)
 

@@ -75,6 +75,7 @@ class Engine:
 
     def _reset(self) -> None:
         """Forget every run, and all threads with what belongs to them."""
+        self._stopping = threading.Event()
         self._leaving = threading.Event()
         self._busy = 0
         self._capacity = self._max_workers
@@ -131,6 +132,7 @@ class Engine:
             if self._state in ("new", "stopped"):
                 return True
             self._state = "stopping"
+            self._stopping.set()
             for workflow_id in self._waiters:
                 self._rouse(workflow_id)
         self._recovery.stop()
@@ -335,7 +337,7 @@ class Engine:
 
     def hold(self, seconds: float) -> None:
         """See ``RunHost``."""
-        if self._leaving.wait(seconds):
+        if self._stopping.wait(seconds):
             raise Unwind
 
     @property

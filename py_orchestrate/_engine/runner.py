@@ -164,14 +164,16 @@ class WorkflowRun:
         )
 
     def _log(self, error: BaseException, failure: Failure, *, is_cancelled: bool) -> None:
+        # A child's failure is its parent's to handle, or to fail with: each is told once, with its traceback.
+        is_told_elsewhere = is_cancelled or self.record.parent_id is not None
         _logger.log(
-            logging.INFO if is_cancelled else logging.ERROR,
+            logging.INFO if is_told_elsewhere else logging.ERROR,
             "workflow %r (%s) %s: %s",
             self.record.name,
             self.record.id,
             "was cancelled" if is_cancelled else "failed",
             failure.message,
-            exc_info=None if is_cancelled else (type(error), error, user_traceback(error)),
+            exc_info=None if is_told_elsewhere else (type(error), error, user_traceback(error)),
             extra={
                 "workflow_id": self.record.id,
                 "workflow_name": self.record.name,

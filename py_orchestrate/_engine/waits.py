@@ -100,8 +100,8 @@ class Waits:
         now = self._host.clock.now()
         state = _state(step) if step is not None else {"wake_at": moment(now).isoformat(), "since": now.isoformat()}
         due, since = datetime.fromisoformat(state["wake_at"]), datetime.fromisoformat(state["since"])
+        self._interrupts.check(call)
         if now < due:
-            self._interrupts.check(call)
             if step is None:
                 self._journal.keep(call.step(ActivityStatus.WAITING, since, None, state=state))
             self._interrupts.suspend(due)
@@ -127,6 +127,7 @@ class Waits:
             state = {"deadline": until, "since": now.isoformat()}
         since = datetime.fromisoformat(state["since"])
         deadline = None if state["deadline"] is None else datetime.fromisoformat(state["deadline"])
+        self._interrupts.check(call)
         # What is there before the deadline counts, whatever its sender's clock says; after it, that is all to go by.
         event = self._oldest_event(name, deadline if deadline is not None and now >= deadline else None)
         if event is not None:
@@ -138,7 +139,6 @@ class Waits:
         if deadline is not None and now >= deadline:
             error = EventTimeoutError(f"no event {name!r} was sent within {timeout} s")
             return self._replayed(self._failed(call, error, since))
-        self._interrupts.check(call)
         if step is None:
             self._journal.keep(call.step(ActivityStatus.WAITING, since, None, state=state))
         return self._interrupts.suspend(NEVER if deadline is None else deadline, f"event:{name}")

@@ -357,7 +357,8 @@ def test_a_history(database: BaseDatabaseManager, orchestrator: MakeOrchestrator
     handle.result(10)
     first, second, third = runner.get_history(handle.id)
     assert set(first) == {
-        "sequence", "kind", "name", "status", "attempt", "input", "output", "error_message", "error_type", "traceback",
+        "sequence", "kind", "name", "status", "attempt", "due_at", "child_id", "input", "output",
+        "error_message", "error_type", "traceback",
         "started_at", "completed_at",
     }  # fmt: skip
     assert [step["sequence"] for step in (first, second, third)] == [0, 1, 2]
