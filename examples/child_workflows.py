@@ -5,7 +5,6 @@ waits for it without a thread, so one worker is enough for all. ``submit`` start
 ``durable.gather`` wait for several. A child's failure is raised in the parent, as its own class.
 """
 
-import logging
 import tempfile
 from pathlib import Path
 
@@ -47,7 +46,6 @@ def copy_carefully(book: str) -> str:
 
 
 def main() -> None:
-    logging.getLogger("py_orchestrate").setLevel(logging.CRITICAL)  # it would log failed runs, with their tracebacks
     with (
         tempfile.TemporaryDirectory() as folder,
         Orchestrator(Path(folder, "books.db"), max_workers=1) as orchestrator,
