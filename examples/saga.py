@@ -5,6 +5,7 @@ compensations run in reverse order, each as a recorded step with its own retries
 the middle of the undoing does not matter: what was undone is not undone twice, and the rest follows.
 """
 
+import logging
 import tempfile
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def book_trip(trip: str, to: str) -> list[str]:
 
 
 def main() -> None:
+    logging.getLogger("py_orchestrate").setLevel(logging.CRITICAL)  # it would log failed runs, with their tracebacks
     with (
         tempfile.TemporaryDirectory() as folder,
         Orchestrator(Path(folder, "trips.db")) as orchestrator,

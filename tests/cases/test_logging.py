@@ -386,3 +386,32 @@ def test_names_that_nobody_has_registered_are_told_once(
     assert handle.status()["status"] == "processing"
     get_registry().workflows["gone"] = function
     assert handle.result(10) == "found again"
+
+
+def test_a_failure_that_passes_through_generations_is_logged_once(
+    memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, caplog: pytest.LogCaptureFixture
+) -> None:
+    @workflow
+    def generation(n: int) -> None:
+        if n == 0:
+            raise ValueError("the youngest's")
+        generation(n - 1)
+
+    @workflow
+    def handles() -> str:
+        try:
+            generation(1)
+        except ValueError:
+            return "handled"
+        return "no failure"
+
+    caplog.set_level(logging.INFO, logger="py_orchestrate")
+    runner = orchestrator(memory)
+    assert runner.start_workflow(handles).result(10) == "handled"
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
+    runner.start_workflow(generation, 3).wait(10)
+    (failed,) = [record for record in caplog.records if record.levelno > logging.INFO]
+    assert failed.levelno == logging.ERROR
+    assert failed.exc_info is not None
+    told = [record for record in caplog.records if "the youngest's" in record.getMessage()]
+    assert len(told) == 2 + 4, "each run that failed is told, the outermost as an error"
