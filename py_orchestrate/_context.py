@@ -89,6 +89,14 @@ class WorkflowScope(Scope, Protocol):
         """Wait for an event and return its payload."""
         ...
 
+    def record_value(self, name: str, make: Callable[[], Any], /) -> Any:
+        """Return the recorded value, or make one and record it."""
+        ...
+
+    def now(self) -> datetime:
+        """Return the time, the same in every replay."""
+        ...
+
     def shield(self) -> AbstractContextManager[None]:
         """Keep the workflow's cancellation out, as long as the context lasts."""
         ...

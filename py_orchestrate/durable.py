@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
+import random as _random
+import uuid
 from collections.abc import MutableMapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -33,9 +35,12 @@ __all__ = [
     "heartbeat",
     "info",
     "logger",
+    "now",
+    "random",
     "shield",
     "sleep",
     "sleep_until",
+    "uuid4",
     "wait_for_event",
 ]
 
@@ -82,6 +87,35 @@ class ActivityInfo:
     idempotency_key: str
     attempt: int
     cancel_requested: bool
+
+
+def now() -> datetime:
+    """Return the time, aware, in UTC: the same in every replay.
+
+    Raises:
+        DurableCallError: Not called in a workflow's own code.
+    """
+    return workflow_scope("durable.now()").now()
+
+
+def uuid4() -> uuid.UUID:
+    """Return a random UUID, the same in every replay.
+
+    Raises:
+        DurableCallError: Not called in a workflow's own code.
+    """
+    found: uuid.UUID = workflow_scope("durable.uuid4()").record_value("uuid4", uuid.uuid4)
+    return found
+
+
+def random() -> float:
+    """Return a random number from 0 up to, but not including, 1: the same in every replay. Not for secrets.
+
+    Raises:
+        DurableCallError: Not called in a workflow's own code.
+    """
+    found: float = workflow_scope("durable.random()").record_value("random", _random.random)
+    return found
 
 
 def sleep(duration: float | timedelta) -> None:

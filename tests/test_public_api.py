@@ -59,9 +59,12 @@ def test_durable_offers_these_names_and_no_others():
         "heartbeat",
         "info",
         "logger",
+        "now",
+        "random",
         "shield",
         "sleep",
         "sleep_until",
+        "uuid4",
         "wait_for_event",
     ]
     assert durable.__all__ == sorted(durable.__all__)

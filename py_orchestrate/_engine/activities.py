@@ -20,21 +20,17 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 
 from .._clock import Clock
 from .._context import Unwind
-from .._failures import decode_failure
 from .._futures import DurableFuture
 from .._identifiers import new_workflow_id
 from .._options import ActivityOptions
 from .._registry import WorkflowRegistry
 from ..durable import ActivityInfo
-from ..errors import ActivityCancelledError, SerializationError
+from ..errors import ActivityCancelledError
 from ..models import ActivityStatus, StepOutcome, StepRecord
 from .bodies import Body, BodyRunner, Outcome, PreparedBody
 from .interrupts import InterruptHost, Interrupts
 from .journal import Journal
 from .time_limits import Pulse
-
-_COMPLETED = ActivityStatus.COMPLETED.value
-_CANCELLED = ActivityStatus.CANCELLED.value
 
 HELD_SECONDS = 1.0
 """From this long on a wait between two attempts is not waited out on a thread."""
@@ -184,16 +180,9 @@ class ActivityCalls:
         return outcome.value
 
     def _replayed(self, step: StepOutcome) -> Any:
-        if step.status == _CANCELLED:
-            self._interrupts.replay(decode_failure(step.error, None, self._host.serializer), step.sequence)
-        if step.status != _COMPLETED:
-            self._journal.raise_failure(decode_failure(step.error, None, self._host.serializer), step.sequence)
         function = self._host.registry.activities.get(step.name)
         types = None if function is None else self._host.registry.activity_definition(step.name).types
-        try:
-            return self._host.serializer.decode(step.output or "null", types=types)
-        except SerializationError as error:  # no failure of the activity's, which the code might handle
-            self._journal.fail(error)
+        return self._interrupts.replay(step, types)
 
     def _wait_for_attempt(self, body: PreparedBody, due: datetime) -> None:
         """Return when the next attempt is due, if that is soon; else leave the worker until then."""

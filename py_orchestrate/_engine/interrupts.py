@@ -12,15 +12,21 @@ on waiting until that has ended, so that what was done last is undone first.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from .._clock import Clock
-from .._failures import encode_failure
+from .._failures import decode_failure, encode_failure
 from ..db_manager.base import BaseDatabaseManager
-from ..errors import WorkflowCancelled, WorkflowNotFoundError, WorkflowStateError, WorkflowTimeoutError
-from ..models import ActivityStatus, ControlRequest
+from ..errors import (
+    SerializationError,
+    WorkflowCancelled,
+    WorkflowNotFoundError,
+    WorkflowStateError,
+    WorkflowTimeoutError,
+)
+from ..models import ActivityStatus, ControlRequest, StepOutcome
 from ..serialization import Serializer
 from .calls import Call
 from .journal import Journal, JournalHost
@@ -136,14 +142,23 @@ class Interrupts:
             return WorkflowCancelled("the workflow is out of its time", "timeout")
         return WorkflowCancelled()
 
-    def replay(self, signal: BaseException, sequence: int) -> NoReturn:
-        """Raise a recorded cancellation.
+    def replay(self, step: StepOutcome, types: Mapping[str, type] | None = None) -> Any:
+        """Return, or raise, what is recorded of a call.
 
         Raises:
-            WorkflowCancelled: Always.
+            WorkflowCancelled: The cancellation was raised there.
+            BaseException: The call failed.
         """
-        self.raised = signal if isinstance(signal, WorkflowCancelled) else WorkflowCancelled()
-        self._journal.raise_failure(self.raised, sequence)
+        serializer = self._host.serializer
+        if step.status == ActivityStatus.COMPLETED.value:
+            try:
+                return serializer.decode(step.output or "null", types=types)
+            except SerializationError as error:  # no failure of the call's, which the code might handle
+                self._journal.fail(error)
+        raised = decode_failure(step.error, None, serializer)
+        if step.status == ActivityStatus.CANCELLED.value:
+            raised = self.raised = raised if isinstance(raised, WorkflowCancelled) else WorkflowCancelled()
+        return self._journal.raise_failure(raised, step.sequence)
 
     def cancel_children(self) -> None:
         """Request the cancellation of the child workflows that have not ended."""

@@ -33,6 +33,7 @@ from .activities import ActivityCalls, ActivityHost
 from .bodies import better_error
 from .interrupts import Interrupts
 from .journal import Journal, non_determinism
+from .values import Values
 from .waits import WaitHost, Waits, child_id_of
 
 _logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class WorkflowRun:
         self._interrupts = Interrupts(host, self.journal)
         self._activities = ActivityCalls(host, self.journal, self._interrupts)
         self._waits = Waits(host, self.journal, self._interrupts)
+        self._values = Values(host, self.journal, self._interrupts)
 
     # --- the attempt ------------------------------------------------------------------------------------------------
 
@@ -249,6 +251,15 @@ class WorkflowRun:
         """See ``WorkflowScope``."""
         self._host.require_waiting("keep events")
         return self._waits.wait_for_event(name, timeout, deadline_of)
+
+    def record_value(self, name: str, make: Callable[[], Any]) -> Any:
+        """See ``WorkflowScope``."""
+        return self._values.record(name, make)
+
+    def now(self) -> datetime:
+        """See ``WorkflowScope``."""
+        moment: datetime = self._values.record("now", self._host.clock.now)
+        return moment
 
     def shield(self) -> contextlib.AbstractContextManager[None]:
         """See ``WorkflowScope``."""

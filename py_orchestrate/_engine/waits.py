@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 from .._clock import Clock
-from .._failures import Failure, decode_failure, encode_failure
+from .._failures import Failure, encode_failure
 from .._futures import DurableFuture
 from .._identifiers import MAX_WORKFLOW_ID_LENGTH
 from .._options import RunOptions
 from .._registry import WorkflowRegistry
-from ..errors import EventTimeoutError, SerializationError, WorkflowConflictError, WorkflowFailedError
+from ..errors import EventTimeoutError, WorkflowConflictError, WorkflowFailedError
 from ..models import (
     NEVER,
     ActivityStatus,
@@ -38,8 +38,6 @@ from .interrupts import InterruptHost, Interrupts
 from .journal import Journal
 
 _COMPLETED = ActivityStatus.COMPLETED.value
-_FAILED = ActivityStatus.FAILED.value
-_CANCELLED = ActivityStatus.CANCELLED.value
 
 
 class WaitHost(InterruptHost, Protocol):
@@ -131,9 +129,10 @@ class Waits:
         # What is there before the deadline counts, whatever its sender's clock says; after it, that is all to go by.
         event = self._oldest_event(name, deadline if deadline is not None and now >= deadline else None)
         if event is not None:
-            value = self._decoded(event.payload)
             state["event"] = event.position
-            self._journal.keep(call.step(ActivityStatus.COMPLETED, since, now, output=event.payload, state=state))
+            taken = call.step(ActivityStatus.COMPLETED, since, now, output=event.payload, state=state)
+            value = self._replayed(taken.outcome)
+            self._journal.keep(taken)
             self._taken_events()[name] = event.position
             return value
         if deadline is not None and now >= deadline:
@@ -277,21 +276,10 @@ class Waits:
         return self._journal.next(kind, name)
 
     def _replayed(self, step: StepOutcome) -> Any:
-        serializer = self._host.serializer
-        if step.status == _CANCELLED:
-            self._interrupts.replay(decode_failure(step.error, None, serializer), step.sequence)
-        if step.status == _FAILED:
-            self._journal.raise_failure(decode_failure(step.error, None, serializer), step.sequence)
         types = None
         if step.kind == "workflow" and step.name in self._host.registry.workflows:
             types = self._host.registry.workflow_definition(step.name).types
-        return self._decoded(step.output or "null", types)
-
-    def _decoded(self, text: str, types: Mapping[str, type] | None = None) -> Any:
-        try:
-            return self._host.serializer.decode(text, types=types)
-        except SerializationError as error:  # no failure of the step's, which the code might handle
-            self._journal.fail(error)
+        return self._interrupts.replay(step, types)
 
     def _failed(self, call: Call, error: Exception, started_at: datetime) -> StepOutcome:
         failure = encode_failure(error, self._host.serializer)
