@@ -189,15 +189,14 @@ class Waits:
             arguments = definition.bind(args, kwargs)
             text, _ = self._host.serializer.encode(arguments, what=what, types=definition.types)
             deadline = options.deadline(now)
-            if options.workflow_id is not None:
-                self._refuse_conflict(options.workflow_id, name, text)
+            child_id, exists = self._place_of_child(options.workflow_id, sequence, (name, text))
         except Exception as error:  # noqa: BLE001 - recorded as the call's failure
             call = Call(sequence, "workflow", name)
             return Child(call, "", settled=self._failed(call, error, now))
         call = Call(sequence, "workflow", name, text)
         self._interrupts.check(call)
         record = WorkflowRecord(
-            id=options.workflow_id or self._new_child_id(sequence),
+            id=child_id,
             name=name,
             status=WorkflowStatus.PROCESSING,
             input=text,
@@ -206,29 +205,28 @@ class Waits:
             created_at=now,
             updated_at=now,
         )
-        child = Child(call, record.id, is_new=True)
+        child = Child(call, child_id, is_new=not exists)
         self._journal.keep(call.step(ActivityStatus.WAITING, now, None, state=child.state), record)
         return child
 
-    def _refuse_conflict(self, workflow_id: str, name: str, arguments: str) -> None:
-        """Raise if another run has the id that a child is to have; the same one again is that one."""
-        existing = self._read(workflow_id)
-        if existing is None:
-            return
-        is_own = existing.parent_id == self._journal.record.id
-        if not is_own or (existing.name, existing.input) != (name, arguments):
-            raise _conflict(workflow_id)
+    def _place_of_child(self, own_id: str | None, sequence: int, what: tuple[str, str]) -> tuple[str, bool]:
+        """Return the id of a child, and whether that is there already, by a call with the same id of the user's own.
 
-    def _new_child_id(self, sequence: int) -> str:
-        """Return the id of a child that is about to be created.
-
-        One of that id is there already if the run was rewound, and an earlier child at this place is forgotten.
+        Raises:
+            WorkflowConflictError: Another run has the id.
         """
         run = self._journal.record
-        found = child_id_of(run.id, sequence)
-        if run.epoch == 1 or self._read(found) is None:
-            return found
-        return child_id_of(f"{run.id}-r{run.epoch}", sequence)
+        found = own_id or child_id_of(run.id, sequence)
+        existing = self._read(found)
+        if existing is None:
+            return found, False
+        if existing.parent_id != run.id:
+            raise _conflict(found)
+        if own_id is None:  # the run was rewound, and an earlier child at this place is forgotten
+            return child_id_of(f"{run.id}-r{run.epoch}", sequence), False
+        if (existing.name, existing.input) != what:
+            raise _conflict(found)
+        return found, True
 
     def _settle(self, child: Child) -> Any:
         self._journal.check_thread()
