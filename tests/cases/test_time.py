@@ -57,7 +57,7 @@ def stored_times(path: Path) -> list[str]:
         ]
 
 
-@activity
+@activity("time_note")
 def note(text: str) -> str:
     return text
 
@@ -71,7 +71,7 @@ def test_a_round_second_is_stored_and_read_like_any_other(tmp_path: Path, orches
     def sleeper() -> None:
         durable.sleep(3600)
 
-    activity("note")(note.fn)
+    activity(note.name)(note.fn)
     clock = SetClock(ROUND_SECOND)
     runner = orchestrator(SQLiteDatabaseManager(tmp_path / "test.db"), clock=clock, poll_interval_seconds=0.01)
     handle = runner.start_workflow(w)

@@ -36,7 +36,7 @@ MakeOrchestrator = Callable[..., Orchestrator]
 NAIVE = datetime(2030, 1, 1)  # noqa: DTZ001 - the mistake
 
 
-@activity
+@activity("mistaken_act")
 def act(value: Any = None) -> Any:
     return value
 
@@ -175,7 +175,7 @@ def ended(memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator) -> tupl
             raise ValueError("as told")
         return act(5)
 
-    activity("act")(act.fn)
+    activity(act.name)(act.fn)
     runner = orchestrator(memory)
     handle = runner.start_workflow(w)
     handle.wait(10)

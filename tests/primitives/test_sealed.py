@@ -24,7 +24,7 @@ def effects() -> None:
     passed.clear()
 
 
-@activity
+@activity("sealed_act")
 def act(value: Any) -> Any:
     ran.append(value)
     return value
@@ -155,7 +155,7 @@ def test_leaving_a_worker_leaves_no_trace(
     memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, what: str
 ) -> None:
     code, expected, effects = CODES[what]
-    activity("act")(act.fn)
+    activity(act.name)(act.fn)
 
     @workflow
     def w() -> Any:
