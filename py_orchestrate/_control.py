@@ -129,14 +129,16 @@ class Control:
                 record.id,
                 record.status.value,
             )
-        drop, waiting = [], []
+        drop, replace = [], []
         origin = origin_of_failure(record.error)
         for step in self._database.get_steps(record.id):
             if self._waits_again(step, origin):
-                waiting.append(step._replace(status=_WAITING, error=None, error_message=None, completed_at=None))
+                replace.append(step._replace(status=_WAITING, error=None, error_message=None, completed_at=None))
             elif _is_to_run_again(step, origin) or self._was_cancelled(step):
                 drop.append(step.sequence)
-        self._database.reopen_workflow(record.id, record.epoch, drop, waiting)
+            elif origin is not None:
+                replace.extend(_settled(step))
+        self._database.reopen_workflow(record.id, record.epoch, drop, replace)
 
     def _waits_again(self, step: StepRecord, origin: dict[str, int] | None) -> bool:
         """Return whether a step goes on waiting for a child workflow that failed; that is rewound then."""
@@ -176,6 +178,13 @@ def _is_to_run_again(step: StepRecord, origin: dict[str, int] | None) -> bool:
     return step.sequence >= origin["seen_at"] or step.status in (_FAILED, _CANCELLED)
 
 
+def _settled(step: StepRecord) -> list[StepRecord]:
+    """Return a failed step as one that is not run again although nothing may be recorded after it; none for others."""
+    if step.kind != "activity" or step.status != _FAILED or step.state is not None:
+        return []
+    return [step._replace(state=json.dumps({"attempt": 1}))]
+
+
 def _shared_steps(workflow_id: str, steps: Sequence[StepRecord], from_step: int) -> list[StepRecord]:
     """Return the steps below ``from_step``, with those that 1.0.2 recorded.
 
@@ -194,7 +203,7 @@ def _shared_steps(workflow_id: str, steps: Sequence[StepRecord], from_step: int)
                 f"step {step.sequence} ({step.name}) of workflow {workflow_id} is {step.status}: only steps that have "
                 f"ended can be shared; choose a from_step up to {step.sequence}"
             )
-    return shared
+    return [(_settled(step) or [step])[0] for step in shared]
 
 
 def _child_id(step: StepRecord) -> str:

@@ -426,7 +426,7 @@ class Orchestrator:
         """Start a new run with the name and the arguments of another one, which shares that one's first steps.
 
         The other run stays as it is, whatever its status. The new one gets the events that the shared steps have not
-        taken. A failure that is the last of the shared steps runs again.
+        taken. A shared step that failed fails again without running.
 
         Args:
             workflow_id: The other run.
