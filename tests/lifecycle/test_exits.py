@@ -340,7 +340,8 @@ def test_an_interrupt_leaves_the_block_when_the_running_activity_has_ended(tmp_p
 WAITING = """
 @activity
 def hold():
-    while threading.main_thread().is_alive():
+    # Until the library has noticed, too, that the main thread has ended: else the next one could still begin.
+    while not orchestrator._engine.is_leaving:
         time.sleep(0.005)
 
 @workflow
