@@ -30,7 +30,7 @@ def rows(folder: Path, sql: str, *values: object) -> list[Any]:
 
 # --- a program that ends without stop() -------------------------------------------------------------------------------
 
-# The activity ends only when the main thread has ended, so it is running when the interpreter goes down.
+# The activity ends only after the main thread has ended, so it is running when the interpreter goes down.
 ENDING = """
 END, KIND = options
 
@@ -39,7 +39,8 @@ def begin():
     running.set()
 
 def must_go_on():
-    return END != "recovery" and threading.main_thread().is_alive()
+    # Until the library has noticed, too, that the main thread has ended: else the next activity could still begin.
+    return END != "recovery" and not orchestrator._engine.is_leaving
 
 @activity
 def first():
