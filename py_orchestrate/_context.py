@@ -93,6 +93,10 @@ class WorkflowScope(Scope, Protocol):
         """Return the recorded value, or make one and record it."""
         ...
 
+    def publish(self, value: Any, /) -> None:
+        """Publish the run's custom status."""
+        ...
+
     def now(self) -> datetime:
         """Return the time, the same in every replay."""
         ...

@@ -37,6 +37,7 @@ __all__ = [
     "logger",
     "now",
     "random",
+    "set_custom_status",
     "shield",
     "sleep",
     "sleep_until",
@@ -116,6 +117,22 @@ def random() -> float:
     """
     found: float = workflow_scope("durable.random()").record_value("random", _random.random)
     return found
+
+
+def set_custom_status(value: Any) -> None:
+    """Publish how the workflow stands, in its own words, for ``Orchestrator.get_custom_status`` in any process.
+
+    It is stored with the workflow's next step, or within a moment where that takes long, and kept when the run ends.
+
+    Args:
+        value: Anything that can be stored.
+
+    Raises:
+        SerializationError: The value cannot be stored.
+        DurableCallError: Not called in a workflow's own code.
+        UnsupportedOperationError: The database cannot keep it.
+    """
+    workflow_scope("durable.set_custom_status()").publish(value)
 
 
 def sleep(duration: float | timedelta) -> None:

@@ -137,6 +137,7 @@ class WorkflowRecord:
             wait whether one came meanwhile.
         request: What its user wants of it and it has not noticed yet.
         deadline: When it is timed out; aware, UTC; ``None`` for never.
+        custom_status: What the workflow has published of itself, as the serializer's text; ``None`` for nothing.
         created_at: When it was stored; aware, UTC.
         updated_at: When it last changed; aware, UTC.
     """
@@ -157,6 +158,7 @@ class WorkflowRecord:
     signals: int = 0
     request: ControlRequest | None = None
     deadline: datetime | None = None
+    custom_status: str | None = None
     created_at: datetime
     updated_at: datetime
 
@@ -190,6 +192,7 @@ class WorkflowSuspension:
         signals: How many signals the run knew of when it decided to wait; where more have come, it is ready at once.
         steps: The steps that were not stored yet.
         children: Runs to create with them.
+        custom_status: What it publishes of itself; ``None`` leaves what is stored.
         suspended_at: When it left; aware, UTC.
     """
 
@@ -198,6 +201,7 @@ class WorkflowSuspension:
     signals: int
     steps: tuple[StepRecord, ...] = ()
     children: tuple[WorkflowRecord, ...] = ()
+    custom_status: str | None = None
     suspended_at: datetime
 
 
@@ -213,6 +217,7 @@ class WorkflowEnd:
         current_activity: The activity that it failed in; ``None`` when done.
         steps: The steps that were not stored yet.
         children: Runs to create with them: child workflows that were started and not waited for.
+        custom_status: What it publishes of itself; ``None`` leaves what is stored.
         finished_at: When it ended; aware, UTC.
     """
 
@@ -223,6 +228,7 @@ class WorkflowEnd:
     current_activity: str | None = None
     steps: tuple[StepRecord, ...] = ()
     children: tuple[WorkflowRecord, ...] = ()
+    custom_status: str | None = None
     finished_at: datetime
 
 

@@ -53,6 +53,10 @@ class WorkflowHandle:
             raise WorkflowNotFoundError(self.id)
         return found
 
+    def custom_status(self) -> Any:
+        """Return what the run has published of itself; see ``Orchestrator.get_custom_status``."""
+        return self._orchestrator.get_custom_status(self.id)
+
     def raise_event(self, name: str, payload: Any = None, *, event_id: str | None = None) -> None:
         """Send the run an event; see ``Orchestrator.raise_event``."""
         self._orchestrator.raise_event(self.id, name, payload, event_id=event_id)
@@ -268,6 +272,19 @@ class Orchestrator:
         """
         record = self.db.read_workflow(check_workflow_id(workflow_id))
         return None if record is None else self._status(record)
+
+    def get_custom_status(self, workflow_id: str) -> Any:
+        """Return what a run has published of itself with ``durable.set_custom_status``; ``None`` for nothing.
+
+        Raises:
+            WorkflowNotFoundError: No run has the id.
+            InvalidWorkflowIdError: No run can have the id.
+            StorageError: The database cannot be read.
+        """
+        record = self.db.read_workflow(check_workflow_id(workflow_id))
+        if record is None:
+            raise WorkflowNotFoundError(workflow_id)
+        return None if record.custom_status is None else self._serializer.decode(record.custom_status, lenient=True)
 
     def list_workflows(
         self,

@@ -61,6 +61,7 @@ def test_durable_offers_these_names_and_no_others():
         "logger",
         "now",
         "random",
+        "set_custom_status",
         "shield",
         "sleep",
         "sleep_until",

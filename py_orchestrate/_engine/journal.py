@@ -88,6 +88,8 @@ class Journal:
         self._steps: list[StepRecord] = []
         self._children: list[WorkflowRecord] = []
         self._running: dict[int, StepRecord] = {}
+        self._published = record.custom_status
+        self._to_publish: str | None = None
         self._raised: deque[tuple[BaseException, int, int]] = deque(maxlen=_RAISED_REMEMBERED)
 
     def load(self) -> None:
@@ -206,6 +208,11 @@ class Journal:
             if child is not None:
                 self._children.append(child)
 
+    def publish(self, custom_status: str) -> None:
+        """Keep what the run publishes of itself until the next write."""
+        with self._keeping:
+            self._to_publish = None if custom_status == self._published else custom_status
+
     def mark_running(self, step: StepRecord) -> None:
         """Note that a body runs; on any thread. Only the background loop looks at this, should it run for long."""
         self.current_activity = step.name
@@ -218,10 +225,10 @@ class Journal:
             Unwind: The claim is lost, or the engine is leaving.
         """
         with self._keeping:
-            if not self._steps:
+            if not self._steps and self._to_publish is None:
                 return
             try:
-                self._host.persist(lambda: self._write(self._steps, self._children))
+                self._host.persist(lambda: self._write(self._steps, self._children, to_publish=self._to_publish))
             except Unwind as signal:
                 self.seal(signal)
                 raise
@@ -242,9 +249,11 @@ class Journal:
         if not self._keeping.acquire(blocking=False):
             return  # the run is storing right now
         try:
-            if not self.is_active or not (self._steps or self._running):
+            if not self.is_active or not (self._steps or self._running or self._to_publish is not None):
                 return
-            self._write([*self._steps, *self._running.values()], self._children, self.current_activity)
+            steps = [*self._steps, *self._running.values()]
+            activity = self.current_activity if steps else None
+            self._write(steps, self._children, activity, self._to_publish)
             self._running.clear()  # marked once is enough
             self._forget()
         except ClaimLostError as lost:
@@ -258,16 +267,20 @@ class Journal:
         with self._keeping:
             self.is_active = False
 
-    def take(self) -> tuple[tuple[StepRecord, ...], tuple[WorkflowRecord, ...]]:
-        """Return the steps and the new runs that are not stored yet, to be stored with the run's end."""
-        return tuple(self._steps), tuple(self._children)
+    def take(self) -> dict[str, Any]:
+        """Return what is not stored yet, to be stored with the run's end: steps, children, custom status."""
+        return {
+            "steps": tuple(self._steps),
+            "children": tuple(self._children),
+            "custom_status": self._to_publish,
+        }
 
     def hand_back(self) -> None:
         """Store what is kept and free the run for others; where that fails, the owner's end will free it."""
         try:
             with self._keeping:
-                if self._steps:
-                    self._write(self._steps, self._children)
+                if self._steps or self._to_publish is not None:
+                    self._write(self._steps, self._children, to_publish=self._to_publish)
                     self._forget()
             self._host.database.release_workflow(self.record.id, self.record.epoch)
         except ClaimLostError as lost:
@@ -276,9 +289,15 @@ class Journal:
             _logger.warning("workflow %s could not be handed back: %s", self.record.id, error)
 
     def _write(
-        self, steps: Sequence[StepRecord], children: Sequence[WorkflowRecord], current_activity: str | None = None
+        self,
+        steps: Sequence[StepRecord],
+        children: Sequence[WorkflowRecord],
+        current_activity: str | None = None,
+        to_publish: str | None = None,
     ) -> None:
         options: dict[str, Any] = {"children": children} if children else {}
+        if to_publish is not None:
+            options["custom_status"] = to_publish
         request = self._host.database.record_steps(
             self.record.id, self.record.epoch, steps, current_activity=current_activity, **options
         )
@@ -287,6 +306,7 @@ class Journal:
 
     def _forget(self) -> None:
         self._steps = []
+        self._published, self._to_publish = self._to_publish or self._published, None
         if self._children:
             self._children = []
             self._host.notice_children()

@@ -132,26 +132,22 @@ class WorkflowRun:
         wake_at = self._interrupts.wake_at
         if wake_at is not None and next_attempt is not None:
             wake_at = min(wake_at, next_attempt)
-        steps, children = self.journal.take()
         return WorkflowSuspension(
             wake_at=wake_at,
             waiting_for=self._interrupts.waiting_for,
             signals=self.record.signals,
-            steps=steps,
-            children=children,
             suspended_at=self._host.clock.now(),
+            **self.journal.take(),
         )
 
     def _ended(self, output: str | None, error: BaseException | None) -> WorkflowEnd:
         error = self._interrupts.verdict(error)
         if error is None and (leftover := self.journal.history.leftover(self.journal.sequence)):
             error = non_determinism(leftover)
-        steps, children = self.journal.take()
+        rest = self.journal.take()
         now = self._host.clock.now()
         if error is None:
-            return WorkflowEnd(
-                status=WorkflowStatus.DONE, output=output, steps=steps, children=children, finished_at=now
-            )
+            return WorkflowEnd(status=WorkflowStatus.DONE, output=output, finished_at=now, **rest)
         failure: Failure = encode_failure(error, self._host.serializer, step=self.journal.origin_of(error))
         is_cancelled = isinstance(error, WorkflowCancelled) and error is self._interrupts.raised
         self._log(error, failure, is_cancelled=is_cancelled)
@@ -160,9 +156,8 @@ class WorkflowRun:
             error=failure.document,
             error_message=failure.message,
             current_activity=self.journal.current_activity,
-            steps=steps,
-            children=children,
             finished_at=now,
+            **rest,
         )
 
     def _log(self, error: BaseException, failure: Failure, *, is_cancelled: bool) -> None:
@@ -255,6 +250,13 @@ class WorkflowRun:
     def record_value(self, name: str, make: Callable[[], Any]) -> Any:
         """See ``WorkflowScope``."""
         return self._values.record(name, make)
+
+    def publish(self, value: Any) -> None:
+        """See ``WorkflowScope``."""
+        self._host.require_waiting("publish a custom status")
+        self._interrupts.guard()
+        text, _ = self._host.serializer.encode(value, what="custom status")
+        self.journal.publish(text)
 
     def now(self) -> datetime:
         """See ``WorkflowScope``."""

@@ -7,7 +7,7 @@ group commit a transaction. They return it, and their callers raise.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from ..models import (
@@ -39,7 +39,7 @@ Row = tuple[object, ...]
 # An owner that is not registered holds nothing: nobody would notice its death.
 _INSERT_WORKFLOW = f"""
 INSERT INTO workflows ({WORKFLOW_COLUMNS})
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT id FROM orchestrators WHERE id = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT id FROM orchestrators WHERE id = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_CHILD = f"{_INSERT_WORKFLOW} ON CONFLICT (id) DO NOTHING"
 
@@ -61,7 +61,7 @@ _HELD = "id = ? AND epoch = ? AND status = 'processing' AND owner IS NOT NULL"
 
 _FINISH = f"""
 UPDATE workflows SET status = ?, output_data = ?, error_data = ?, error_message = ?, current_activity = ?,
-    updated_at = ?, owner = NULL, request = NULL
+    custom_status = coalesce(?, custom_status), updated_at = ?, owner = NULL, request = NULL
 WHERE {_HELD} RETURNING parent_id
 """
 
@@ -71,6 +71,7 @@ UPDATE workflows SET
     updated_at = :now,
     status = CASE WHEN request = 'pause' THEN 'paused' ELSE status END,
     request = CASE WHEN request = 'pause' THEN NULL ELSE request END,
+    custom_status = coalesce(:custom_status, custom_status),
     wake_at = CASE WHEN signals = :signals THEN :wake_at END,
     waiting_for = CASE WHEN signals = :signals THEN :waiting_for END
 WHERE id = :id AND epoch = :epoch AND status = 'processing' AND owner IS NOT NULL
@@ -198,9 +199,9 @@ def record_steps(
     run: tuple[str, int],
     rows: Sequence[Row],
     children: Sequence[Row],
-    current_activity: tuple[str, str] | None,
+    marks: Mapping[str, str],
 ) -> tuple[ControlRequest | None] | None:
-    """Store steps of a run (id, epoch) and create children.
+    """Store steps of a run (id, epoch), create children, and set columns of the run.
 
     Returns:
         What is requested of the run, in a tuple; ``None`` if the claim is lost.
@@ -212,10 +213,9 @@ def record_steps(
         connection.execute(_UPSERT_STEP, row)
     for row in children:
         connection.execute(_INSERT_CHILD, row)
-    if current_activity is not None:
-        connection.execute(
-            "UPDATE workflows SET current_activity = ?, updated_at = ? WHERE id = ?", (*current_activity, run[0])
-        )
+    if marks:
+        columns = ", ".join(f"{column} = ?" for column in marks)
+        connection.execute(f"UPDATE workflows SET {columns} WHERE id = ?", (*marks.values(), run[0]))
     return (None if found[0] is None else ControlRequest(found[0]),)
 
 

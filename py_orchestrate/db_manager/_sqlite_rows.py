@@ -22,7 +22,7 @@ _logger = logging.getLogger(__name__)
 
 WORKFLOW_COLUMNS = (
     "id, name, status, input_data, output_data, error_data, error_message, current_activity, owner, epoch, "
-    "parent_id, wake_at, waiting_for, signals, request, deadline, created_at, updated_at"
+    "parent_id, wake_at, waiting_for, signals, request, deadline, custom_status, created_at, updated_at"
 )
 STEP_COLUMNS = (
     "sequence, kind, activity_name, status, input_data, output_data, error_data, error_message, "
@@ -55,6 +55,7 @@ def row_from_record(record: WorkflowRecord) -> tuple[object, ...]:
         record.signals,
         None if record.request is None else record.request.value,
         _optional_time_text(record.deadline),
+        record.custom_status,
         time_text(record.created_at),
         time_text(record.updated_at),
     )
@@ -99,8 +100,9 @@ def _record(row: Sequence[object]) -> WorkflowRecord:
         signals=row[13],  # type: ignore[arg-type]
         request=None if row[14] is None else ControlRequest(row[14]),
         deadline=_optional_time(row[15]),
-        created_at=datetime.fromisoformat(row[16]),  # type: ignore[arg-type]
-        updated_at=datetime.fromisoformat(row[17]),  # type: ignore[arg-type]
+        custom_status=row[16],  # type: ignore[arg-type]
+        created_at=datetime.fromisoformat(row[17]),  # type: ignore[arg-type]
+        updated_at=datetime.fromisoformat(row[18]),  # type: ignore[arg-type]
     )
 
 
@@ -124,6 +126,7 @@ def values_from_end(workflow_id: str, epoch: int, end: WorkflowEnd) -> tuple[obj
         end.error,
         end.error_message,
         end.current_activity,
+        end.custom_status,
         time_text(end.finished_at),
         workflow_id,
         epoch,
@@ -138,6 +141,7 @@ def values_from_suspension(workflow_id: str, epoch: int, suspension: WorkflowSus
         "signals": suspension.signals,
         "wake_at": _optional_time_text(suspension.wake_at),
         "waiting_for": suspension.waiting_for,
+        "custom_status": suspension.custom_status,
         "now": time_text(suspension.suspended_at),
     }
 

@@ -239,6 +239,7 @@ class BaseDatabaseManager(ABC):
         *,
         current_activity: str | None = None,
         children: Sequence[WorkflowRecord] = (),
+        custom_status: str | None = None,
     ) -> ControlRequest | None:
         """Store steps of a run, all or none, durably.
 
@@ -251,6 +252,7 @@ class BaseDatabaseManager(ABC):
             steps: The steps, in any order.
             current_activity: The activity that runs now; ``None`` leaves what is stored.
             children: Runs to create in the same atomic step. One whose id is taken is passed over.
+            custom_status: What the run publishes of itself; ``None`` leaves what is stored.
 
         Returns:
             What has been requested of the run and not been noticed yet.
@@ -260,6 +262,8 @@ class BaseDatabaseManager(ABC):
         """
         if children:
             raise self._cannot("create child workflows")
+        if custom_status is not None:
+            raise self._cannot("publish a custom status")
         state = self._single_process()
         with state.lock:
             instance = self._fenced(workflow_id, epoch)
@@ -280,6 +284,8 @@ class BaseDatabaseManager(ABC):
         payload = end.output if end.output is not None else end.error
         if end.children:
             raise self._cannot("create child workflows")
+        if end.custom_status is not None:
+            raise self._cannot("publish a custom status")
         with state.lock:
             ended = replace(
                 self._fenced(workflow_id, epoch),

@@ -117,6 +117,7 @@ class MemoryDatabaseManager(RecordDatabaseManager):
         *,
         current_activity: str | None = None,
         children: Sequence[WorkflowRecord] = (),
+        custom_status: str | None = None,
     ) -> ControlRequest | None:
         """See the base class."""
         with self._lock:
@@ -125,6 +126,8 @@ class MemoryDatabaseManager(RecordDatabaseManager):
             self._runs.insert_new(children)
             if current_activity is not None:
                 self._runs.change(run, current_activity=current_activity, updated_at=datetime.now(UTC))
+            if custom_status is not None:
+                self._runs.change(run, custom_status=custom_status)
             return run.record.request
 
     def finish_workflow(self, workflow_id: str, epoch: int, end: WorkflowEnd) -> None:
@@ -374,6 +377,7 @@ class MemoryDatabaseManager(RecordDatabaseManager):
             wake_at=None,
             waiting_for=None,
             request=None,
+            custom_status=end.custom_status or run.record.custom_status,
             updated_at=end.finished_at,
         )
         parent = self._runs.find(run.record.parent_id)
@@ -393,5 +397,6 @@ class MemoryDatabaseManager(RecordDatabaseManager):
             wake_at=None if is_ready else suspension.wake_at,
             waiting_for=None if is_ready else suspension.waiting_for,
             request=None if is_pausing else run.record.request,
+            custom_status=suspension.custom_status or run.record.custom_status,
             updated_at=suspension.suspended_at,
         )

@@ -192,13 +192,18 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         *,
         current_activity: str | None = None,
         children: Sequence[WorkflowRecord] = (),
+        custom_status: str | None = None,
     ) -> ControlRequest | None:
         """See the base class."""
         rows = [row_from_step(workflow_id, step) for step in steps]
         new = [row_from_record(child) for child in children]
-        activity = None if current_activity is None else (current_activity, time_text(datetime.now(UTC)))
+        marks = {}
+        if current_activity is not None:
+            marks = {"current_activity": current_activity, "updated_at": time_text(datetime.now(UTC))}
+        if custom_status is not None:
+            marks["custom_status"] = custom_status
         done = self._write(
-            lambda connection: operations.record_steps(connection, (workflow_id, epoch), rows, new, activity)
+            lambda connection: operations.record_steps(connection, (workflow_id, epoch), rows, new, marks)
         )
         if done is None:
             raise ClaimLostError(workflow_id, epoch)

@@ -282,6 +282,41 @@ class Waiting(WaitingContract):
         assert read(waits) == record
 
 
+class Publishing(WaitingContract):
+    """What a run publishes of itself."""
+
+    def test_a_custom_status_is_kept_with_every_kind_of_write(self, waits: BaseDatabaseManager) -> None:
+        epoch = begin(waits)
+        assert read(waits).custom_status is None
+        waits.record_steps("run", epoch, [], custom_status='"first"')
+        with self.another(waits) as other:
+            assert read(other).custom_status == '"first"'
+        waits.record_steps("run", epoch, [step_record(0)], current_activity="shout")
+        assert (read(waits).custom_status, read(waits).current_activity) == ('"first"', "shout")
+        waits.suspend_workflow("run", epoch, suspension(custom_status='"second"'))
+        assert read(waits).custom_status == '"second"'
+        (again,) = waits.claim_workflows("owner-a", ["greet"], 1)
+        assert again.custom_status == '"second"'
+        waits.suspend_workflow("run", again.epoch, suspension())
+        (again,) = waits.claim_workflows("owner-a", ["greet"], 1)
+        assert again.custom_status == '"second"'
+        waits.finish_workflow("run", again.epoch, run_end(custom_status='"last"'))
+        assert read(waits).custom_status == '"last"'
+
+    def test_an_end_without_a_custom_status_leaves_it(self, waits: BaseDatabaseManager) -> None:
+        epoch = begin(waits)
+        waits.record_steps("run", epoch, [], custom_status="5")
+        waits.finish_workflow("run", epoch, run_end())
+        assert read(waits).custom_status == "5"
+
+    def test_a_zombie_publishes_nothing(self, waits: BaseDatabaseManager) -> None:
+        epoch = begin(waits)
+        waits.release_workflow("run", epoch)
+        with pytest.raises(ClaimLostError):
+            waits.record_steps("run", epoch, [], custom_status="5")
+        assert read(waits).custom_status is None
+
+
 class Children(WaitingContract):
     """Child workflows, and runs that begin with a history."""
 
@@ -353,6 +388,8 @@ class WithoutWaiting(Contract):
             "steps": lambda: database.create_workflow(run_record("new"), steps=steps),
             "events": lambda: database.create_workflow(run_record("new"), events=[event_record("e")]),
             "record": lambda: database.record_steps("run", epoch, steps, children=children),
+            "publish": lambda: database.record_steps("run", epoch, [], custom_status="5"),
+            "publish at the end": lambda: database.finish_workflow("run", epoch, run_end(custom_status="5")),
             "finish": lambda: database.finish_workflow("run", epoch, run_end(steps=steps, children=children)),
             "suspend": lambda: database.suspend_workflow("run", epoch, wait),
             "next": lambda: database.suspend_and_claim("run", epoch, wait, owner="owner-a", names=["greet"]),

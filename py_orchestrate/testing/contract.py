@@ -36,7 +36,7 @@ from ._contract_reading import Reading, SevenMethods
 from ._contract_reopening import Reopening
 from ._contract_runs import Claiming, Creating, Fencing
 from ._contract_signals import Events, Signals
-from ._contract_waiting import Children, Waiting, WithoutWaiting
+from ._contract_waiting import Children, Publishing, Waiting, WithoutWaiting
 
 __all__ = ["BasicDatabaseManagerContract", "DatabaseManagerContract"]
 
@@ -53,5 +53,7 @@ class BasicDatabaseManagerContract(_Common, WithoutWaiting):
     """
 
 
-class DatabaseManagerContract(_Common, Waiting, Children, Events, Signals, Refusals, Cancelling, Pausing, Reopening):
+class DatabaseManagerContract(
+    _Common, Waiting, Publishing, Children, Events, Signals, Refusals, Cancelling, Pausing, Reopening
+):
     """For a manager that can do everything; use it as ``BasicDatabaseManagerContract``."""
