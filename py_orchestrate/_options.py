@@ -19,6 +19,12 @@ class ActivityChanges(TypedDict, total=False):
     heartbeat_timeout: float | timedelta | None
 
 
+class ActivityDeclaration(ActivityChanges, total=False):
+    """The options that ``@activity`` takes beside."""
+
+    transactional: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivityOptions:
     """The options of an activity; times in seconds.
@@ -28,32 +34,51 @@ class ActivityOptions:
         timeout: How long one attempt may take; ``None`` for any time, here and below.
         total_timeout: How long all attempts may take, with the waits between them.
         heartbeat_timeout: How long it may go without a heartbeat.
+        transactional: Whether it runs in a transaction of the store, which its outcome is part of.
     """
 
     retry: RetryPolicy | None = None
     timeout: float | None = None
     total_timeout: float | None = None
     heartbeat_timeout: float | None = None
+    transactional: bool = False
 
     @property
     def limits_time(self) -> bool:
         """Whether a body has to be watched."""
         return self.timeout is not None or self.total_timeout is not None or self.heartbeat_timeout is not None
 
+    @classmethod
+    def declared(cls, *, transactional: bool = False, **options: Unpack[ActivityChanges]) -> ActivityOptions:
+        """Return the options of a declaration.
+
+        Raises:
+            TypeError: There is no such option, or it has a value of another type.
+            ValueError: A time is not positive, or a transactional activity is to be timed.
+        """
+        if not isinstance(transactional, bool):
+            raise TypeError(f"an activity's transactional is a bool, not {type(transactional).__name__}")
+        return cls(transactional=transactional).replaced(**options)
+
     def replaced(self, **changes: Unpack[ActivityChanges]) -> ActivityOptions:
         """Return these options with some of them changed.
 
         Raises:
             TypeError: There is no such option, or it has a value of another type.
-            ValueError: A time is not positive.
+            ValueError: A time is not positive, or a transactional activity is to be timed.
         """
         checked: dict[str, Any] = {}
-        known = [field.name for field in fields(self)]
+        known = [field.name for field in fields(self) if field.name != "transactional"]
         for name, value in changes.items():
             if name not in known:
                 raise TypeError(f"an activity has no option {name!r}; there are {', '.join(known)}")
             checked[name] = _checked(name, value)
-        return replace(self, **checked) if checked else self
+        changed = replace(self, **checked) if checked else self
+        if changed.transactional and changed.limits_time:
+            raise ValueError(
+                "a transactional activity cannot have a time limit: its transaction could not be ended from outside"
+            )
+        return changed
 
 
 NO_OPTIONS: Final = ActivityOptions()

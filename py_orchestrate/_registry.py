@@ -43,6 +43,9 @@ class Definition:
         self.options = options
         self.is_async = is_coroutine_function(function)
         self.signature = inspect.signature(function)
+        if options.transactional:  # its first parameter is the library's to fill
+            parameters_ = list(self.signature.parameters.values())[1:]
+            self.signature = self.signature.replace(parameters=parameters_)
         parameters = self.signature.parameters.values()
         self._is_plain = all(parameter.kind in _NAMED_KINDS for parameter in parameters)
         positional = [p for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
@@ -89,16 +92,16 @@ class Definition:
                 bound[name] = list(value) if kind is inspect.Parameter.VAR_POSITIONAL else value
         return bound
 
-    def call(self, arguments: dict[str, Any]) -> Any:
-        """Call the function with stored arguments.
+    def call(self, arguments: dict[str, Any], *first: Any) -> Any:
+        """Call the function with stored arguments, behind those that are not stored.
 
         Raises:
             TypeError: They do not fit the signature, for example because the code changed.
         """
         if self._is_plain:
-            return self.function(**arguments)
+            return self.function(*first, **arguments)
         rest = dict(arguments)
-        args: list[Any] = []
+        args: list[Any] = list(first)
         kwargs: dict[str, Any] = {}
         parameters = self.signature.parameters.values()
         variadic = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL), None)

@@ -12,13 +12,14 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
-from typing import Any, Protocol, Unpack, cast, overload
+from typing import Any, Concatenate, Literal, Protocol, Unpack, cast, overload
 
-from ._context import calling_scope, workflow_scope
+from ._context import Scope, calling_scope, workflow_scope
 from ._futures import DurableFuture
 from ._identifiers import check_name
 from ._options import NO_OPTIONS, NO_RUN_OPTIONS, ActivityChanges, ActivityOptions, RunOptions
 from ._registry import WorkflowRegistry, is_coroutine_function
+from .errors import DurableCallError
 from .retry import RetryPolicy
 
 __all__ = ["Activity", "Workflow", "activity", "get_registry", "workflow"]
@@ -65,9 +66,18 @@ class Activity[**P, R]:
             DurableCallError: The call is made in a thread that the workflow started by itself.
         """
         scope = calling_scope()
+        if scope is None or self._declared.transactional:
+            self._refuse_plain_call(scope)
         if scope is None:
             return cast("R", self.fn(*args, **kwargs))
         return cast("R", scope.call_activity(self.name, self.fn, args, kwargs, self._override))
+
+    def _refuse_plain_call(self, scope: Scope | None) -> None:
+        if self._declared.transactional and (scope is None or not scope.is_workflow):
+            raise DurableCallError(
+                f"the transactional activity {self.name!r} works in a workflow's own code only, which lends it the "
+                f"transaction; elsewhere call {self.name}.fn with a connection of your own"
+            )
 
     def options(self, **changes: Unpack[ActivityChanges]) -> Activity[P, R]:
         """Return this activity for calls with other options: ``charge.options(timeout=5)(order)``.
@@ -92,6 +102,8 @@ class Activity[**P, R]:
             DurableCallError: The call is made in a thread that the workflow started by itself.
         """
         scope = calling_scope()
+        if scope is None or self._declared.transactional:
+            self._refuse_plain_call(scope)
         if scope is None:
             return DurableFuture.of_call(self.fn, *args, **kwargs)
         future = scope.submit_activity(self.name, self.fn, args, kwargs, self._override)
@@ -220,6 +232,12 @@ def workflow(name_or_func: Any = None) -> Any:
     return _decorate("workflow", Workflow, _registry.register_workflow, name_or_func)
 
 
+class _TransactionalDecorator(Protocol):
+    """What ``@activity(transactional=True)`` is: the connection is not the caller's to give."""
+
+    def __call__[**P, R](self, function: Callable[Concatenate[Any, P], R], /) -> Activity[P, R]: ...
+
+
 class _ActivityDecorator(Protocol):
     """What ``@activity()`` and ``@activity("name")`` are."""
 
@@ -233,6 +251,10 @@ class _ActivityDecorator(Protocol):
 def activity[**P, R](name_or_func: Callable[P, Coroutine[Any, Any, R]], /) -> Activity[P, R]: ...
 @overload
 def activity[**P, R](name_or_func: Callable[P, R], /) -> Activity[P, R]: ...
+@overload
+def activity(
+    name_or_func: str | None = None, *, transactional: Literal[True], retry: RetryPolicy | None = None
+) -> _TransactionalDecorator: ...
 @overload
 def activity(
     name_or_func: str | None = None,
@@ -254,21 +276,27 @@ def activity(name_or_func: Any = None, **options: Any) -> Any:
         options: ``retry``, a ``RetryPolicy``: none by default, then a failure is the activity's outcome at once.
             ``timeout``: seconds or a ``timedelta`` that one attempt may take. ``total_timeout``: the same for all
             attempts and the waits between them. ``heartbeat_timeout``: the same between two calls of
-            ``durable.heartbeat()``, and to the first. No limit by default.
+            ``durable.heartbeat()``, and to the first. No limit by default. ``transactional``: the function gets a
+            connection of the workflows' own database as its first argument, and what it writes there is committed
+            together with its result, or not at all: exactly once. Callers leave that argument out. The function must
+            not commit, and should be quick, for nothing else is written to the database meanwhile. Needs a database
+            manager with ``"transactions"`` in its ``capabilities``.
 
     Raises:
         TypeError: It is no plain function: a class, a bound method, a generator, a lambda without a name; or an option
-            is unknown, or has a value of another type.
-        ValueError: The name is empty or blank, or has a character that cannot be shown; or a time is not positive.
+            is unknown, or has a value of another type; or a transactional function is async, or takes no argument.
+        ValueError: The name is empty or blank, or has a character that cannot be shown; or a time is not positive, or
+            is to limit a transactional activity.
         DuplicateNameError: Another file has registered the name.
     """
-    declared = NO_OPTIONS.replaced(**options)
-    return _decorate(
-        "activity",
-        lambda function, name: Activity(function, name, declared),
-        lambda name, function: _registry.register_activity(name, function, declared),
-        name_or_func,
-    )
+    declared = ActivityOptions.declared(**options)
+
+    def register(name: str, function: Callable[..., Any]) -> None:
+        if declared.transactional:
+            _check_transactional(name, function)
+        _registry.register_activity(name, function, declared)
+
+    return _decorate("activity", lambda function, name: Activity(function, name, declared), register, name_or_func)
 
 
 def get_registry() -> WorkflowRegistry:
@@ -326,6 +354,14 @@ def _check(kind: str, function: Any, name: str | None) -> str:
     except (TypeError, ValueError) as error:
         raise TypeError(f"{kind} {shown!r} has no signature that can be read; wrap it in a def") from error
     return str(found)
+
+
+def _check_transactional(name: str, function: Callable[..., Any]) -> None:
+    if is_coroutine_function(function):
+        raise TypeError(f"transactional activity {name!r} is async; make it a plain def")
+    kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+    if not kinds or kinds[0] not in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD):
+        raise TypeError(f"transactional activity {name!r} takes no connection: make that its first parameter")
 
 
 def _innermost(function: Any) -> Any:

@@ -117,6 +117,10 @@ EXAMPLES = {
     "5 days are booked for Ada\n"
     "to the manager: Alan would like 90 days off\n"
     "nobody answered Alan\n",
+    "exactly_once.py": "the process ended with 9 and the ledger says [('Ada', 100)]\n"
+    "the process ended with 9 and the ledger says [('Ada', 100), ('Alan', 100)]\n"
+    "paid in all: 300\n"
+    "the process ended with 0 and the ledger says [('Ada', 100), ('Alan', 100), ('Grace', 100)]\n",
     "idempotent_start.py": "charging 30 for order-17\n"
     "pay-order-17 paid\n"
     "pay-order-17 paid\n"

@@ -129,7 +129,10 @@ class ActivityCalls:
             self._journal.keep(outcome.record)
             body = outcome.body
         self._refuse_cancelled(body, outcome)
-        self._journal.keep(outcome.record)
+        if outcome.is_stored:
+            self._journal.forget_running(sequence)
+        else:
+            self._journal.keep(outcome.record)
         if outcome.error is not None:
             self._journal.raise_failure(outcome.error, sequence)
         return outcome.value
@@ -219,7 +222,7 @@ class ActivityCalls:
         while True:
             scope = ActivityScope(self, body, is_shielded=is_shielded)
             self._journal.mark_running(body.record(ActivityStatus.RUNNING, self._host.clock.now(), None))
-            outcome = self._host.bodies.run(body, scope)
+            outcome = self._transact(body, scope) if body.options.transactional else self._host.bodies.run(body, scope)
             delay = (
                 None
                 if outcome.raised is None or scope.is_workflow_cancelled
@@ -234,6 +237,18 @@ class ActivityCalls:
             store(later.record)
             self._hold(delay)
             body = later.body
+
+    def _transact(self, body: PreparedBody, scope: ActivityScope) -> Outcome:
+        """Run a body in a transaction of the store, and its record with it, if it succeeds."""
+        outcomes: list[Outcome] = []
+
+        def transaction(connection: Any) -> StepRecord | None:
+            outcomes.append(self._host.bodies.run(body, scope, connection))
+            return outcomes[-1].record if outcomes[-1].error is None else None
+
+        record = self._journal.record
+        self._host.persist(lambda: self._host.database.record_transaction(record.id, record.epoch, transaction))
+        return outcomes[-1]._replace(is_stored=outcomes[-1].error is None)
 
     def _delay(self, body: PreparedBody, outcome: Outcome, error: BaseException) -> float | None:
         """Return how many seconds to wait before another attempt; ``None`` if there is none."""
@@ -260,7 +275,8 @@ class ActivityCalls:
             if self._host.is_leaving:
                 raise Unwind  # noqa: TRY301 - the future carries it to the workflow's thread
             outcome = self._attempts(body, self._journal.store_now, is_shielded=submitted.is_shielded)
-            self._journal.store_now(outcome.record)
+            if not (isinstance(outcome, Outcome) and outcome.is_stored):
+                self._journal.store_now(outcome.record)
         except BaseException as error:  # noqa: BLE001 - raised where the future is waited for
             round_.set_exception(error)
         else:

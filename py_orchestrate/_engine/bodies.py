@@ -60,6 +60,7 @@ class Outcome(NamedTuple):
         raised: The exception itself, as the activity raised it.
         first_at: When the first attempt began.
         may_be_retried: Whether another attempt could come to something else.
+        is_stored: Whether the record is stored already.
     """
 
     record: StepRecord
@@ -68,6 +69,7 @@ class Outcome(NamedTuple):
     raised: BaseException | None
     first_at: datetime
     may_be_retried: bool
+    is_stored: bool = False
 
 
 class PreparedBody(NamedTuple):
@@ -157,15 +159,21 @@ class BodyRunner:
             due=None if due is None else datetime.fromisoformat(due),
         )
 
-    def run(self, prepared: PreparedBody, scope: LimitedScope) -> Outcome:
-        """Run the body once inside ``scope`` and return what it came to; never raises because of the body."""
+    def run(self, prepared: PreparedBody, scope: LimitedScope, *first: Any) -> Outcome:
+        """Run the body once inside ``scope`` and return what it came to; never raises because of the body.
+
+        Args:
+            prepared: The body.
+            scope: What stands around it.
+            first: Arguments that are not stored, before those that are.
+        """
         first_at = prepared.first_at or self._clock.now()
         if prepared.definition is None:
             assert prepared.error is not None  # noqa: S101 - prepare() sets one of the two
             return self._failed(prepared, first_at, prepared.error, may_be_retried=False)
         returned = False
         try:
-            result = self._call(prepared, prepared.definition, scope)
+            result = self._call(prepared, prepared.definition, scope, first)
             returned = True
             text, value = self._encode(prepared.definition, result)
         except Unwind:
@@ -187,11 +195,11 @@ class BodyRunner:
         state = json.dumps({"attempt": prepared.attempt})
         return outcome._replace(record=record._replace(error=failure.document, state=state), error=error)
 
-    def _call(self, prepared: PreparedBody, definition: Definition, scope: LimitedScope) -> Any:
+    def _call(self, prepared: PreparedBody, definition: Definition, scope: LimitedScope, first: tuple[Any, ...]) -> Any:
         token = set_scope(scope)
         try:
             if not prepared.options.limits_time:
-                result = definition.call(prepared.arguments)
+                result = definition.call(prepared.arguments, *first)
                 return self._await(result) if definition.is_async else result
             return self._call_limited(prepared, definition, scope.pulse)
         finally:

@@ -218,6 +218,11 @@ class Journal:
         self.current_activity = step.name
         self._running[step.sequence] = step
 
+    def forget_running(self, sequence: int) -> None:
+        """Note that a body has ended, whose record is stored already."""
+        with self._keeping:
+            self._running.pop(sequence, None)
+
     def store(self) -> None:
         """Make everything before this point durable, so that the next effect may start.
 

@@ -37,6 +37,21 @@ _FORK_WAIT_SECONDS = 5.0
 _inherited: list[object] = []
 
 
+@contextlib.contextmanager
+def lent(connection: sqlite3.Connection) -> Iterator[None]:
+    """Lend the writing connection to a user's code, inside of a transaction that it cannot end."""
+    connection.set_authorizer(_authorize)
+    try:
+        yield
+    finally:
+        connection.set_authorizer(None)
+        connection.row_factory, connection.text_factory = None, str
+
+
+def _authorize(action: int, *_details: object) -> int:
+    return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_TRANSACTION else sqlite3.SQLITE_OK
+
+
 class Connections:
     """Opens, lends and closes the connections, and is the group commit's source of transactions."""
 

@@ -194,6 +194,11 @@ def claim(
     return list(readable_records([connection.execute(_CLAIM, (owner, position)).fetchone() for position in oldest]))
 
 
+def is_held(connection: sqlite3.Connection, run: tuple[str, int]) -> bool:
+    """Return whether the claim on a run (id, epoch) is held."""
+    return connection.execute(f"SELECT 1 FROM workflows WHERE {_HELD}", run).fetchone() is not None
+
+
 def record_steps(
     connection: sqlite3.Connection,
     run: tuple[str, int],

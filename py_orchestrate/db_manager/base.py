@@ -27,10 +27,10 @@ import json
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from .._forks import watch_forks
 from ..errors import ClaimLostError, UnsupportedOperationError
@@ -92,7 +92,7 @@ class BaseDatabaseManager(ABC):
 
     capabilities: ClassVar[frozenset[str]] = frozenset()
     """What the store can do beyond 1.0.2's: ``"leases"`` (several orchestrators may share it), ``"waiting"`` (timers,
-    events, child workflows, and the control of runs)."""
+    events, child workflows, and the control of runs), ``"transactions"`` (activities that write to the same store)."""
 
     # --- 1.0.2's seven methods ------------------------------------------------------------------------------------
 
@@ -271,6 +271,24 @@ class BaseDatabaseManager(ABC):
             if current_activity is not None:
                 self.save_workflow(replace(instance, current_activity=current_activity, updated_at=datetime.now(UTC)))
         return None
+
+    def record_transaction(self, workflow_id: str, epoch: int, body: Callable[[Any], StepRecord | None]) -> None:
+        """Run ``body`` in a transaction of the store, and store the step that it returns in the same one, durably.
+
+        Args:
+            workflow_id: The run.
+            epoch: The epoch it was claimed with.
+            body: Is given the store's connection, and may be called again if the transaction cannot be committed. Where
+                it returns ``None`` or raises, nothing is stored of what it did.
+
+        Raises:
+            ClaimLostError: The claim is lost; ``body`` was not called.
+            UnsupportedOperationError: The store has no transactions (``"transactions"`` in ``capabilities``).
+        """
+        raise UnsupportedOperationError(
+            f'{type(self).__name__} has no transactions: it lacks the capability "transactions"; use '
+            "SQLiteDatabaseManager"
+        )
 
     def finish_workflow(self, workflow_id: str, epoch: int, end: WorkflowEnd) -> None:
         """Store a run's last steps and its end, all or none, durably, and give up the claim.

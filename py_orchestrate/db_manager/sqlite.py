@@ -11,7 +11,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from ..errors import ClaimLostError, StorageError
 from ..models import (
@@ -29,7 +29,7 @@ from ..models import (
 )
 from . import _documents as documents
 from . import _sqlite_operations as operations
-from ._connections import JOURNAL_MODES, SYNCHRONOUS_LEVELS, Connections
+from ._connections import JOURNAL_MODES, SYNCHRONOUS_LEVELS, Connections, lent
 from ._group_commit import GroupCommit
 from ._owner_locks import OwnerLocks
 from ._records import RecordDatabaseManager, refusal, refuse_unfinished
@@ -68,7 +68,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         ValueError: An option has a value that is not listed above.
     """
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"leases", "waiting"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"leases", "waiting", "transactions"})
 
     def __init__(
         self,
@@ -208,6 +208,32 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         if done is None:
             raise ClaimLostError(workflow_id, epoch)
         return done[0]
+
+    def record_transaction(self, workflow_id: str, epoch: int, body: Callable[[Any], StepRecord | None]) -> None:
+        """See the base class. No other write of this process, or of another one, happens meanwhile."""
+        with self._commits.alone():
+            try:
+                connection = self._connections.begin()
+                try:
+                    self._record_transaction(connection, (workflow_id, epoch), body)
+                except BaseException:
+                    self._connections.rollback()
+                    raise
+            except sqlite3.Error as error:
+                raise self._storage_error("write", error) from error
+
+    def _record_transaction(
+        self, connection: sqlite3.Connection, run: tuple[str, int], body: Callable[[Any], StepRecord | None]
+    ) -> None:
+        if not operations.is_held(connection, run):
+            raise ClaimLostError(*run)
+        with lent(connection):
+            step = body(connection)
+        if step is None:
+            self._connections.rollback()
+            return
+        operations.record_steps(connection, run, [row_from_step(run[0], step)], (), {})
+        self._connections.commit()
 
     def finish_workflow(self, workflow_id: str, epoch: int, end: WorkflowEnd) -> None:
         """See the base class."""

@@ -54,6 +54,15 @@ def dying_commit(self):
     reach("after a commit")
 
 Connections.commit = dying_commit
+open_writer = Connections._open_writer
+
+def watched_writer(self):
+    connection = open_writer(self)
+    connection.set_trace_callback(lambda statement: reach("before a statement"))
+    return connection
+
+if boundary == "before a statement":
+    Connections._open_writer = watched_writer
 
 def note(*words):
     found = durable.info()

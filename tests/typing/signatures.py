@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
@@ -113,7 +114,14 @@ async def hurried(n: int) -> bytes:
     return bytes(n)
 
 
+@activity(transactional=True, retry=RetryPolicy())
+def booked(connection: sqlite3.Connection, n: int) -> str:
+    return str(n)
+
+
 def with_options() -> None:
+    assert_type(booked(1), str)  # the connection is not the caller's to give
+    assert_type(booked.submit(n=1), DurableFuture[str])
     assert_type(patient(1), str)
     assert_type(hurried(1), bytes)
     assert_type(patient.options(timeout=2, retry=None)(1), str)
@@ -165,6 +173,8 @@ def mistakes(orchestrator: Orchestrator) -> None:
     bare_flow("1")  # type: ignore[arg-type]
     empty_flow(1)  # type: ignore[call-arg]
     activity(5)  # type: ignore[call-overload]
+    booked("1")  # type: ignore[arg-type]
+    activity(transactional=True, timeout=1)  # type: ignore[call-overload]
     activity(retries=3)  # type: ignore[call-overload]
     activity(timeout="5")  # type: ignore[call-overload]
     patient.options(retries=3)  # type: ignore[call-arg]
