@@ -93,6 +93,10 @@ class WorkflowScope(Scope, Protocol):
         """Return the recorded value, or make one and record it."""
         ...
 
+    def patched(self, change_id: str, /, place: str) -> bool:
+        """Return whether the code after a change is to run."""
+        ...
+
     def publish(self, value: Any, /) -> None:
         """Publish the run's custom status."""
         ...

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import random as _random
+import sys
 import uuid
 from collections.abc import MutableMapping
 from contextlib import AbstractContextManager
@@ -36,6 +37,7 @@ __all__ = [
     "info",
     "logger",
     "now",
+    "patched",
     "random",
     "set_custom_status",
     "shield",
@@ -117,6 +119,27 @@ def random() -> float:
     """
     found: float = workflow_scope("durable.random()").record_value("random", _random.random)
     return found
+
+
+def patched(change_id: str) -> bool:
+    """Return whether the code after a change is to run: ``if durable.patched("tax"): ... else: ...``.
+
+    True in runs that get here for the first time, which is recorded; false in runs whose history went on from here
+    before the change, so that they replay the code that they began with. Once no such run is left, the old branch can
+    go. All calls of a run with one id, in a loop for example, have the same answer.
+
+    Args:
+        change_id: A name for the change, that no other place of the workflow has.
+
+    Raises:
+        DurableCallError: Not called in a workflow's own code, or another place has the id.
+        ValueError: The id is blank.
+        TypeError: The id is no string.
+    """
+    scope = workflow_scope("durable.patched()")
+    check_name("change", change_id)
+    caller = sys._getframe(1)  # noqa: SLF001 - cheaper than inspect, and all that tells a loop from a second place
+    return scope.patched(change_id, f"{caller.f_code.co_filename}:{caller.f_lineno}")
 
 
 def set_custom_status(value: Any) -> None:

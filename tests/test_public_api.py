@@ -60,6 +60,7 @@ def test_durable_offers_these_names_and_no_others():
         "info",
         "logger",
         "now",
+        "patched",
         "random",
         "set_custom_status",
         "shield",

@@ -84,6 +84,16 @@ class History:
         """Return what is recorded of one kind, by sequence."""
         return [self._steps[sequence] for sequence in sorted(self._steps) if self._steps[sequence].kind == kind]
 
+    def kind_at(self, sequence: int) -> str | None:
+        """Return what kind of step is recorded at a place; ``None`` for none."""
+        step = self._steps.get(sequence)
+        return None if step is None else step.kind
+
+    @property
+    def has_legacy_left(self) -> bool:
+        """Whether steps of 1.0.2 are still to be replayed."""
+        return any(self._legacy.values())
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing is recorded."""

@@ -251,6 +251,10 @@ class WorkflowRun:
         """See ``WorkflowScope``."""
         return self._values.record(name, make)
 
+    def patched(self, change_id: str, place: str) -> bool:
+        """See ``WorkflowScope``."""
+        return self._values.patched(change_id, place)
+
     def publish(self, value: Any) -> None:
         """See ``WorkflowScope``."""
         self._host.require_waiting("publish a custom status")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from py_orchestrate import Orchestrator, activity, durable, workflow
+from py_orchestrate.decorators import get_registry
 from py_orchestrate.errors import WorkflowFailedError
 from tests.waiting import wait_until
 
@@ -177,3 +178,20 @@ def test_the_sqlite_shell_still_reads_the_two_tables(path: Path):
         ("save_results", "failed"),
     ]
     shell.close()
+
+
+def test_a_change_of_code_finds_the_run_in_the_middle(engine: Orchestrator, runs: list[tuple[Any, ...]]):
+    answers: list[bool] = []
+
+    def changed(source: str, destination: str) -> dict[str, Any]:
+        answers.append(durable.patched("before what is recorded"))
+        processed = durable.call_activity("process_data", durable.call_activity("fetch_data", source))
+        answers.append(durable.patched("behind it"))
+        saved: dict[str, Any] = durable.call_activity("save_results", processed, destination)
+        return saved
+
+    get_registry().workflows["data_processing_workflow"] = changed
+    engine.start()
+    assert engine.wait_for_workflow(PROCESSING, 10)["status"] == "done"
+    assert answers == [False, True]
+    assert [run[0] for run in runs] == ["save_results"]

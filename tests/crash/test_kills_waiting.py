@@ -33,7 +33,10 @@ def deep(n):
 @workflow
 def main():
     seen = [act("a")]
+    began = durable.now()
+    seen.append(durable.patched("a change"))
     durable.sleep(0.05)
+    seen.append(durable.now() > began)
     try:
         seen.append(durable.wait_for_event("go"))
     finally:
