@@ -6,7 +6,8 @@ General layout, from the top down; each layer imports only what is below it:
   sees.
 * ``_engine/``: runs workflows. ``engine`` hands out work and ``recovery`` is its background loop; ``runner`` makes one
   attempt, whose calls go to ``activities``, ``waits`` and ``values``, unless ``interrupts`` stops them, and into the
-  ``journal``; ``replay`` decides, ``bodies`` runs an activity; ``workers``, ``time_limits`` and ``exits`` are the threads' life.
+  ``journal``; ``replay`` decides, ``bodies`` runs an activity; ``workers``, ``time_limits`` and ``exits`` are the
+  threads' life.
 * ``durable``, ``_sagas``, ``decorators``: what workflow code uses.
 * ``retry``, ``_options``: how an activity is run.
 * ``db_manager/``: the storage interface and its backends.

@@ -93,6 +93,10 @@ class WorkflowScope(Scope, Protocol):
         """Return the recorded value, or make one and record it."""
         ...
 
+    def continue_as_new(self, args: Any, kwargs: Any) -> NoReturn:
+        """Let the run begin anew with other arguments."""
+        ...
+
     def patched(self, change_id: str, /, place: str) -> bool:
         """Return whether the code after a change is to run."""
         ...

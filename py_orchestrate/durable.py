@@ -14,7 +14,7 @@ from collections.abc import MutableMapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from ._context import ActivityScope, Scope, calling_scope, current_scope, workflow_scope
 from ._futures import DurableFuture
@@ -32,6 +32,7 @@ __all__ = [
     "WorkflowInfo",
     "call_activity",
     "call_workflow",
+    "continue_as_new",
     "gather",
     "heartbeat",
     "info",
@@ -119,6 +120,26 @@ def random() -> float:
     """
     found: float = workflow_scope("durable.random()").record_value("random", _random.random)
     return found
+
+
+def continue_as_new(*args: Any, **kwargs: Any) -> NoReturn:
+    """Let the workflow begin anew, with other arguments and without its history: for workflows that never end.
+
+    The run keeps its id, its parent, its time limit, its custom status, and the events that it has not taken. What it
+    submitted is waited for; child workflows that it does not wait for go on. Nothing after this call is run: code in
+    ``finally`` and ``with`` blocks may run, but durable calls in it do nothing.
+
+    Args:
+        args: The workflow's new positional arguments.
+        kwargs: Its new keyword arguments.
+
+    Raises:
+        TypeError: They do not fit; the run goes on.
+        SerializationError: They cannot be stored; the run goes on.
+        DurableCallError: Not called in a workflow's own code.
+        UnsupportedOperationError: The database cannot do it.
+    """
+    workflow_scope("durable.continue_as_new()").continue_as_new(args, kwargs)
 
 
 def patched(change_id: str) -> bool:

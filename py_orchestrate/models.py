@@ -9,6 +9,7 @@ named tuples, not dataclasses: a replay makes one for each stored step, and a tu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -22,6 +23,7 @@ __all__ = [
     "EventRecord",
     "StepOutcome",
     "StepRecord",
+    "WorkflowContinuation",
     "WorkflowEnd",
     "WorkflowInstance",
     "WorkflowRecord",
@@ -138,6 +140,7 @@ class WorkflowRecord:
         request: What its user wants of it and it has not noticed yet.
         deadline: When it is timed out; aware, UTC; ``None`` for never.
         custom_status: What the workflow has published of itself, as the serializer's text; ``None`` for nothing.
+        generation: How often it has begun anew, with ``continue_as_new``.
         created_at: When it was stored; aware, UTC.
         updated_at: When it last changed; aware, UTC.
     """
@@ -159,8 +162,14 @@ class WorkflowRecord:
     request: ControlRequest | None = None
     deadline: datetime | None = None
     custom_status: str | None = None
+    generation: int = 0
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def stem(self) -> str:
+        """What the ids of all that it creates begin with; another one in each generation."""
+        return self.id if self.generation == 0 else f"{self.id}-g{self.generation}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +212,25 @@ class WorkflowSuspension:
     children: tuple[WorkflowRecord, ...] = ()
     custom_status: str | None = None
     suspended_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowContinuation:
+    """How a run begins anew, with other arguments and without its history: what one commit stores.
+
+    Attributes:
+        input: The new arguments, as the serializer's text.
+        taken: The position of the last event that was taken, by the event's name; they are forgotten up to there.
+        children: Runs to create with it.
+        custom_status: What it publishes of itself; ``None`` leaves what is stored.
+        continued_at: When; aware, UTC.
+    """
+
+    input: str
+    taken: Mapping[str, int]
+    children: tuple[WorkflowRecord, ...] = ()
+    custom_status: str | None = None
+    continued_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

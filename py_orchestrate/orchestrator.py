@@ -493,7 +493,8 @@ class Orchestrator:
             updated_at=now,
         )
         existing = self._engine.create(record)
-        if existing is not None and (existing.name != name or existing.input != text):
+        # One that has begun anew has arguments of its own by now.
+        if existing is not None and (existing.name != name or (existing.input != text and not existing.generation)):
             raise WorkflowConflictError(
                 f"workflow id {workflow_id!r} belongs to a run of {existing.name!r} "
                 f"{'' if existing.name != name else 'with other arguments '}already; choose another id",

@@ -55,6 +55,7 @@ def test_durable_offers_these_names_and_no_others():
         "WorkflowInfo",
         "call_activity",
         "call_workflow",
+        "continue_as_new",
         "gather",
         "heartbeat",
         "info",

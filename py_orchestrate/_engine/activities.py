@@ -398,7 +398,7 @@ class ActivityScope:
             workflow_name=record.name,
             name=self._body.call.name,
             sequence=self._body.call.sequence,
-            idempotency_key=f"{record.id}:{self._body.call.sequence}",
+            idempotency_key=f"{record.stem}:{self._body.call.sequence}",
             attempt=self._body.attempt,
             cancel_requested=self.cancel_requested,
         )

@@ -25,7 +25,15 @@ from .._forks import watch_forks
 from .._registry import WorkflowRegistry
 from ..db_manager.base import BaseDatabaseManager
 from ..errors import ClaimLostError, OrchestratorStateError, StorageError, UnsupportedOperationError
-from ..models import ControlRequest, EventRecord, StepRecord, WorkflowEnd, WorkflowRecord, WorkflowSuspension
+from ..models import (
+    ControlRequest,
+    EventRecord,
+    StepRecord,
+    WorkflowContinuation,
+    WorkflowEnd,
+    WorkflowRecord,
+    WorkflowSuspension,
+)
 from ..serialization import Serializer
 from .bodies import BodyRunner
 from .exits import leave_at_exit
@@ -382,6 +390,11 @@ class Engine:
         if suspension.wake_at is not None:
             self._recovery.expect(suspension.wake_at)
         return following
+
+    def begin_anew(self, record: WorkflowRecord, continuation: WorkflowContinuation) -> None:
+        """See ``RunHost``."""
+        self.persist(lambda: self.database.continue_workflow(record.id, record.epoch, continuation))
+        self._something_waits = True  # it is ready, and this worker is about to be free
 
     @property
     def _may_claim(self) -> bool:

@@ -51,6 +51,7 @@ class Interrupts:
         raised: The cancellation, once it was raised.
         wake_at: When the run is to go on, once it has decided to wait.
         waiting_for: The signal that it then waits for.
+        new_input: The arguments to begin anew with, once the run has decided to.
         children: The runs that end with this one, by the ordinals of their calls.
     """
 
@@ -62,6 +63,7 @@ class Interrupts:
         self.waits = False
         self.wake_at: datetime | None = None
         self.waiting_for: str | None = None
+        self.new_input: str | None = None
         self.children: dict[int, str] = {}
 
     # --- before and in a call -----------------------------------------------------------------------------------------
@@ -189,6 +191,15 @@ class Interrupts:
             # One that has passed is being waited out: for a child that is cancelled.
             wake_at = wake_at if self.is_timed_out else min(wake_at, deadline)
         self.waits, self.wake_at, self.waiting_for = True, wake_at, waiting_for
+        self._journal.unwind()
+
+    def begin_anew(self, arguments: str) -> NoReturn:
+        """Let the run leave its worker, to begin anew.
+
+        Raises:
+            Unwind: Always.
+        """
+        self.new_input = arguments
         self._journal.unwind()
 
     # --- the run's end ------------------------------------------------------------------------------------------------

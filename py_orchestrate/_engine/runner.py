@@ -24,6 +24,7 @@ from ..errors import SerializationError, WorkflowCancelled
 from ..models import (
     NEVER,
     ControlRequest,
+    WorkflowContinuation,
     WorkflowEnd,
     WorkflowRecord,
     WorkflowStatus,
@@ -48,6 +49,10 @@ class RunHost(ActivityHost, WaitHost, Protocol):
 
     def suspend(self, record: WorkflowRecord, suspension: WorkflowSuspension) -> WorkflowRecord | None:
         """Store what the run waits for; return another run to go on with, as above."""
+        ...
+
+    def begin_anew(self, record: WorkflowRecord, continuation: WorkflowContinuation) -> WorkflowRecord | None:
+        """Store what the run begins anew with; return another run to go on with, as above."""
         ...
 
 
@@ -78,6 +83,8 @@ class WorkflowRun:
                 self.journal.close()
             if isinstance(end, WorkflowSuspension):
                 return self._host.suspend(self.record, end)
+            if isinstance(end, WorkflowContinuation):
+                return self._host.begin_anew(self.record, end)
             return self._host.finish(self.record, end)
         except Unwind:
             self.journal.hand_back()
@@ -86,7 +93,7 @@ class WorkflowRun:
             _logger.exception("workflow %r (%s) is handed back and tried again", self.record.name, self.record.id)
         return None
 
-    def _attempt(self) -> WorkflowEnd | WorkflowSuspension:
+    def _attempt(self) -> WorkflowEnd | WorkflowSuspension | WorkflowContinuation:
         if not self._is_new:
             self.journal.load()
         if self._interrupts.is_cancellation_wanted and self.journal.history.is_empty:
@@ -105,7 +112,8 @@ class WorkflowRun:
             # The code caught the signal or the fatal error that it was left with; what it did after that counts for
             # nothing.
             error = self.journal.left
-        if isinstance(error, Unwind):
+        begins_anew = isinstance(error, Unwind) and self._interrupts.new_input is not None
+        if isinstance(error, Unwind) and not begins_anew:
             if not self._interrupts.waits:
                 raise error
             return self._suspension(next_attempt)
@@ -113,7 +121,18 @@ class WorkflowRun:
             # A submitted activity is still to be tried again: the end is not the end yet.
             self._interrupts.wake_at = NEVER
             return self._suspension(next_attempt)
-        return self._ended(output, error)
+        return self._continuation() if begins_anew else self._ended(output, error)
+
+    def _continuation(self) -> WorkflowContinuation:
+        rest = self.journal.take()
+        assert self._interrupts.new_input is not None  # noqa: S101 - or the run would not begin anew
+        return WorkflowContinuation(
+            input=self._interrupts.new_input,
+            taken=self._waits.taken_events(),
+            children=rest["children"],
+            custom_status=rest["custom_status"],
+            continued_at=self._host.clock.now(),
+        )
 
     def _run_code(self) -> str:
         set_scope(self)  # in a context of its own, so there is nothing to take back
@@ -251,6 +270,17 @@ class WorkflowRun:
         """See ``WorkflowScope``."""
         return self._values.record(name, make)
 
+    def continue_as_new(self, args: Any, kwargs: Any) -> NoReturn:
+        """See ``WorkflowScope``."""
+        self._host.require_waiting("let runs begin anew")
+        self._interrupts.guard()
+        if (leftover := self.journal.history.leftover(self.journal.sequence)) is not None:
+            self.journal.fail(non_determinism(leftover))
+        definition = self._host.registry.workflow_definition(self.record.name)
+        what = f"argument of workflow {self.record.name!r}"
+        arguments = definition.bind(args, kwargs)
+        self._interrupts.begin_anew(self._host.serializer.encode(arguments, what=what, types=definition.types)[0])
+
     def patched(self, change_id: str, place: str) -> bool:
         """See ``WorkflowScope``."""
         return self._values.patched(change_id, place)
@@ -280,7 +310,7 @@ class WorkflowRun:
         self._interrupts.guard()
         sequence, _ = self.journal.next("effect", "effect")
         self.journal.store()
-        return child_id_of(self.record.id, sequence)
+        return child_id_of(self.record.stem, sequence)
 
     def info(self) -> WorkflowInfo:
         """See ``Scope``."""

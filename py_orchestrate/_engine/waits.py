@@ -153,6 +153,10 @@ class Waits:
             return None
         return found[0]
 
+    def taken_events(self) -> dict[str, int]:
+        """Return the position of the last event of each name that was taken, here and before."""
+        return dict(self._taken_events())
+
     def _taken_events(self) -> dict[str, int]:
         """Return the position of the last event of each name that was taken."""
         if self._taken is None:
@@ -216,15 +220,15 @@ class Waits:
             WorkflowConflictError: Another run has the id.
         """
         run = self._journal.record
-        found = own_id or child_id_of(run.id, sequence)
+        found = own_id or child_id_of(run.stem, sequence)
         existing = self._read(found)
         if existing is None:
             return found, False
         if existing.parent_id != run.id:
             raise _conflict(found)
         if own_id is None:  # the run was rewound, and an earlier child at this place is forgotten
-            return child_id_of(f"{run.id}-r{run.epoch}", sequence), False
-        if (existing.name, existing.input) != what:
+            return child_id_of(f"{run.stem}-r{run.epoch}", sequence), False
+        if existing.name != what[0] or (existing.input != what[1] and not existing.generation):
             raise _conflict(found)
         return found, True
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
@@ -37,10 +37,22 @@ class Run:
         own_ids: The ids of executions that their caller named, by ordinal.
         events: Its events, by position.
         event_ids: Their ids.
+        forgotten_ids: Those of events that were forgotten last, and are known still.
+        last_position: The highest position that an event had, be it forgotten since.
         is_due: Whether it stands among those that are ready, although its ``wake_at`` is not cleared yet.
     """
 
-    __slots__ = ("event_ids", "events", "is_due", "own_ids", "position", "record", "steps")
+    __slots__ = (
+        "event_ids",
+        "events",
+        "forgotten_ids",
+        "is_due",
+        "last_position",
+        "own_ids",
+        "position",
+        "record",
+        "steps",
+    )
 
     def __init__(self, record: WorkflowRecord, position: int) -> None:
         self.record = record
@@ -50,6 +62,8 @@ class Run:
         self.events: list[EventRecord] = []
         self.event_ids: set[str] = set()
         self.is_due = False
+        self.last_position = 0
+        self.forgotten_ids: set[str] = set()
 
     # --- its history ----------------------------------------------------------------------------------------------
 
@@ -97,9 +111,16 @@ class Run:
 
     def receive(self, event: EventRecord) -> None:
         """Store an event behind the others."""
-        position = self.events[-1].position + 1 if self.events else 1
+        position = max(self.last_position, self.events[-1].position if self.events else 0) + 1
+        self.last_position = position
         self.events.append(replace(event, position=position))
         self.event_ids.add(event.id)
+
+    def forget_events(self, taken: Mapping[str, int]) -> None:
+        """Forget the events of each name up to a position; their ids stay known until the next time."""
+        self.event_ids -= self.forgotten_ids
+        self.forgotten_ids = {event.id for event in self.events if event.position <= taken.get(event.name, 0)}
+        self.events = [event for event in self.events if event.id not in self.forgotten_ids]
 
     def events_after(self, position: int, name: str | None) -> Iterator[EventRecord]:
         """Yield the events behind a position, of one name or of any."""

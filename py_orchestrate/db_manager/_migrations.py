@@ -88,6 +88,7 @@ ALTER TABLE workflows ADD COLUMN signals INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE workflows ADD COLUMN request TEXT;
 ALTER TABLE workflows ADD COLUMN deadline TEXT;
 ALTER TABLE workflows ADD COLUMN custom_status TEXT;
+ALTER TABLE workflows ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE activity_executions ADD COLUMN state_data TEXT;
 DROP INDEX workflows_processing;
 CREATE INDEX workflows_ready ON workflows (name)

@@ -15,6 +15,7 @@ from ..models import (
     ControlRequest,
     EventRecord,
     StepRecord,
+    WorkflowContinuation,
     WorkflowEnd,
     WorkflowRecord,
     WorkflowStatus,
@@ -39,7 +40,7 @@ Row = tuple[object, ...]
 # An owner that is not registered holds nothing: nobody would notice its death.
 _INSERT_WORKFLOW = f"""
 INSERT INTO workflows ({WORKFLOW_COLUMNS})
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT id FROM orchestrators WHERE id = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT id FROM orchestrators WHERE id = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_CHILD = f"{_INSERT_WORKFLOW} ON CONFLICT (id) DO NOTHING"
 
@@ -75,6 +76,18 @@ UPDATE workflows SET
     wake_at = CASE WHEN signals = :signals THEN :wake_at END,
     waiting_for = CASE WHEN signals = :signals THEN :waiting_for END
 WHERE id = :id AND epoch = :epoch AND status = 'processing' AND owner IS NOT NULL
+"""
+
+_CONTINUE = """
+UPDATE workflows SET
+    owner = NULL,
+    input_data = ?,
+    generation = generation + 1,
+    updated_at = ?,
+    custom_status = coalesce(?, custom_status),
+    status = CASE WHEN request = 'pause' THEN 'paused' ELSE status END,
+    request = CASE WHEN request = 'pause' THEN NULL ELSE request END
+WHERE id = ? AND epoch = ? AND status = 'processing' AND owner IS NOT NULL
 """
 
 _SIGNAL = """
@@ -242,6 +255,24 @@ def suspend(connection: sqlite3.Connection, workflow_id: str, epoch: int, suspen
         return False
     _store_steps(connection, workflow_id, suspension.steps)
     _insert_children(connection, suspension.children)
+    return True
+
+
+def begin_anew(
+    connection: sqlite3.Connection, workflow_id: str, epoch: int, continuation: WorkflowContinuation
+) -> bool:
+    """Let a run begin anew; return whether the claim was held."""
+    values = (continuation.input, time_text(continuation.continued_at), continuation.custom_status, workflow_id, epoch)
+    if connection.execute(_CONTINUE, values).rowcount != 1:
+        return False
+    connection.execute("DELETE FROM activity_executions WHERE workflow_id = ?", (workflow_id,))
+    # Taken events stay as empty rows for one more generation, so that one that is sent again is known.
+    connection.execute("DELETE FROM workflow_events WHERE workflow_id = ? AND name = ''", (workflow_id,))
+    connection.executemany(
+        "UPDATE workflow_events SET payload = 'null', name = '' WHERE workflow_id = ? AND name = ? AND position <= ?",
+        [(workflow_id, name, position) for name, position in continuation.taken.items()],
+    )
+    _insert_children(connection, continuation.children)
     return True
 
 

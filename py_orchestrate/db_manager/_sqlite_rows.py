@@ -22,7 +22,7 @@ _logger = logging.getLogger(__name__)
 
 WORKFLOW_COLUMNS = (
     "id, name, status, input_data, output_data, error_data, error_message, current_activity, owner, epoch, "
-    "parent_id, wake_at, waiting_for, signals, request, deadline, custom_status, created_at, updated_at"
+    "parent_id, wake_at, waiting_for, signals, request, deadline, custom_status, generation, created_at, updated_at"
 )
 STEP_COLUMNS = (
     "sequence, kind, activity_name, status, input_data, output_data, error_data, error_message, "
@@ -56,6 +56,7 @@ def row_from_record(record: WorkflowRecord) -> tuple[object, ...]:
         None if record.request is None else record.request.value,
         _optional_time_text(record.deadline),
         record.custom_status,
+        record.generation,
         time_text(record.created_at),
         time_text(record.updated_at),
     )
@@ -101,8 +102,9 @@ def _record(row: Sequence[object]) -> WorkflowRecord:
         request=None if row[14] is None else ControlRequest(row[14]),
         deadline=_optional_time(row[15]),
         custom_status=row[16],  # type: ignore[arg-type]
-        created_at=datetime.fromisoformat(row[17]),  # type: ignore[arg-type]
-        updated_at=datetime.fromisoformat(row[18]),  # type: ignore[arg-type]
+        generation=row[17],  # type: ignore[arg-type]
+        created_at=datetime.fromisoformat(row[18]),  # type: ignore[arg-type]
+        updated_at=datetime.fromisoformat(row[19]),  # type: ignore[arg-type]
     )
 
 

@@ -41,6 +41,7 @@ from ..models import (
     EventRecord,
     StepOutcome,
     StepRecord,
+    WorkflowContinuation,
     WorkflowEnd,
     WorkflowInstance,
     WorkflowRecord,
@@ -351,6 +352,17 @@ class BaseDatabaseManager(ABC):
         """
         self.suspend_workflow(workflow_id, epoch, suspension)
         return self.claim_workflows(owner, names, 1, now=suspension.suspended_at)
+
+    def continue_workflow(self, workflow_id: str, epoch: int, continuation: WorkflowContinuation) -> None:
+        """Let a run begin anew: with other arguments, one more ``generation``, none of its steps, ready, nobody's.
+
+        The events that it has taken are forgotten, but for their ids, which are known until it begins anew once more.
+        Its children are created in the same atomic step. A pause that was requested is fulfilled.
+
+        Raises:
+            ClaimLostError: The claim is lost; nothing was written.
+        """
+        raise self._cannot("let runs begin anew")
 
     def next_wake(self) -> datetime | None:
         """Return the earliest ``wake_at`` of all runs that are ``processing``; ``None`` where no time wakes any."""

@@ -21,6 +21,7 @@ from ..models import (
     EventRecord,
     StepOutcome,
     StepRecord,
+    WorkflowContinuation,
     WorkflowEnd,
     WorkflowInstance,
     WorkflowRecord,
@@ -159,6 +160,25 @@ class MemoryDatabaseManager(RecordDatabaseManager):
         with self._lock:
             self._suspend(workflow_id, epoch, suspension)
             return self._runs.claim(owner, wanted, 1, suspension.suspended_at)
+
+    def continue_workflow(self, workflow_id: str, epoch: int, continuation: WorkflowContinuation) -> None:
+        """See the base class."""
+        with self._lock:
+            run = self._claimed(workflow_id, epoch)
+            run.drop(list(run.steps))
+            run.forget_events(continuation.taken)
+            self._runs.insert_new(continuation.children)
+            is_pausing = run.record.request is ControlRequest.PAUSE
+            self._runs.change(
+                run,
+                status=WorkflowStatus.PAUSED if is_pausing else WorkflowStatus.PROCESSING,
+                owner=None,
+                input=continuation.input,
+                generation=run.record.generation + 1,
+                request=None if is_pausing else run.record.request,
+                custom_status=continuation.custom_status or run.record.custom_status,
+                updated_at=continuation.continued_at,
+            )
 
     def next_wake(self) -> datetime | None:
         """See the base class."""

@@ -21,6 +21,7 @@ from ..models import (
     EventRecord,
     StepOutcome,
     StepRecord,
+    WorkflowContinuation,
     WorkflowEnd,
     WorkflowInstance,
     WorkflowRecord,
@@ -281,6 +282,11 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
             (owner, frozenset(names), suspension.suspended_at),
         )
 
+    def continue_workflow(self, workflow_id: str, epoch: int, continuation: WorkflowContinuation) -> None:
+        """See the base class."""
+        if not self._write(lambda connection: operations.begin_anew(connection, workflow_id, epoch, continuation)):
+            raise ClaimLostError(workflow_id, epoch)
+
     def next_wake(self) -> datetime | None:
         """See the base class."""
         found = self._read(operations.next_wake)
@@ -301,7 +307,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         """See the base class."""
         query = (
             f"SELECT {EVENT_COLUMNS} FROM workflow_events WHERE workflow_id = ? AND position > ? "
-            "AND name = coalesce(?, name) ORDER BY position LIMIT ?"
+            "AND name <> '' AND name = coalesce(?, name) ORDER BY position LIMIT ?"
         )
         values = (workflow_id, after, name, -1 if limit is None else limit)
         rows = self._read(lambda connection: connection.execute(query, values).fetchall())

@@ -15,7 +15,7 @@ import pytest
 
 from ..db_manager.base import BaseDatabaseManager
 from ..errors import ClaimLostError, UnsupportedOperationError
-from ..models import NEVER, ControlRequest, WorkflowRecord, WorkflowStatus
+from ..models import NEVER, ControlRequest, WorkflowContinuation, WorkflowRecord, WorkflowStatus
 from ._contract_base import (
     Contract,
     WaitingContract,
@@ -317,6 +317,47 @@ class Publishing(WaitingContract):
         assert read(waits).custom_status is None
 
 
+class BeginningAnew(WaitingContract):
+    """``continue_workflow``."""
+
+    def test_a_run_begins_anew(self, waits: BaseDatabaseManager) -> None:
+        epoch = begin(waits)
+        waits.record_steps("run", epoch, [step_record(0), step_record(1)], custom_status="5")
+        for n in range(4):
+            waits.add_event("run", event_record(f"e{n}", name="go" if n < 3 else "other"))
+        anew = WorkflowContinuation(input='{"n":2}', taken={"go": 2}, children=(_child("child"),), continued_at=at(7))
+        waits.continue_workflow("run", epoch, anew)
+        with self.another(waits) as other:
+            record = read(other)
+            assert (record.input, record.generation, record.owner, record.updated_at) == ('{"n":2}', 1, None, at(7))
+            assert (record.status, record.custom_status) == (WorkflowStatus.PROCESSING, "5")
+            assert other.get_steps("run") == []
+            assert other.load_outcomes("run") == []
+            assert [event.id for event in other.load_events("run")] == ["e2", "e3"]
+            assert read(other, "child").status is WorkflowStatus.PROCESSING
+        claimed = {record.id: record for record in waits.claim_workflows("owner-a", ["greet"], 9)}
+        assert claimed["run"].epoch == epoch + 1
+        with pytest.raises(ClaimLostError):
+            waits.continue_workflow("run", epoch, anew)
+
+    def test_a_taken_event_is_known_for_one_more_generation(self, waits: BaseDatabaseManager) -> None:
+        epoch = begin(waits)
+        waits.add_event("run", event_record("same"))
+        waits.continue_workflow("run", epoch, WorkflowContinuation(input="{}", taken={"go": 1}, continued_at=at(7)))
+        waits.add_event("run", event_record("same"))
+        assert waits.load_events("run") == []
+        (record,) = waits.claim_workflows("owner-a", ["greet"], 1)
+        waits.continue_workflow("run", record.epoch, WorkflowContinuation(input="{}", taken={}, continued_at=at(8)))
+        waits.add_event("run", event_record("same"))
+        assert [event.id for event in waits.load_events("run")] == ["same"]
+
+    def test_a_pause_takes_effect(self, waits: BaseDatabaseManager) -> None:
+        epoch = begin(waits)
+        waits.pause_workflow("run")
+        waits.continue_workflow("run", epoch, WorkflowContinuation(input="{}", taken={}, continued_at=at(7)))
+        assert (read(waits).status, read(waits).request) == (WorkflowStatus.PAUSED, None)
+
+
 class Children(WaitingContract):
     """Child workflows, and runs that begin with a history."""
 
@@ -393,6 +434,9 @@ class WithoutWaiting(Contract):
             "finish": lambda: database.finish_workflow("run", epoch, run_end(steps=steps, children=children)),
             "suspend": lambda: database.suspend_workflow("run", epoch, wait),
             "next": lambda: database.suspend_and_claim("run", epoch, wait, owner="owner-a", names=["greet"]),
+            "anew": lambda: database.continue_workflow(
+                "run", epoch, WorkflowContinuation(input="{}", taken={}, continued_at=at(7))
+            ),
             "event": lambda: database.add_event("run", event_record("e")),
             "load": lambda: database.load_events("run"),
             "cancel": lambda: database.cancel_workflow("run"),

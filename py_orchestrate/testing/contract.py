@@ -36,7 +36,7 @@ from ._contract_reading import Reading, SevenMethods
 from ._contract_reopening import Reopening
 from ._contract_runs import Claiming, Creating, Fencing
 from ._contract_signals import Events, Signals
-from ._contract_waiting import Children, Publishing, Waiting, WithoutWaiting
+from ._contract_waiting import BeginningAnew, Children, Publishing, Waiting, WithoutWaiting
 
 __all__ = ["BasicDatabaseManagerContract", "DatabaseManagerContract"]
 
@@ -54,6 +54,6 @@ class BasicDatabaseManagerContract(_Common, WithoutWaiting):
 
 
 class DatabaseManagerContract(
-    _Common, Waiting, Publishing, Children, Events, Signals, Refusals, Cancelling, Pausing, Reopening
+    _Common, Waiting, Publishing, BeginningAnew, Children, Events, Signals, Refusals, Cancelling, Pausing, Reopening
 ):
     """For a manager that can do everything; use it as ``BasicDatabaseManagerContract``."""
