@@ -282,7 +282,8 @@ class StepRecord(NamedTuple):
 
     Attributes:
         sequence: The call's ordinal in its workflow, from 0. Calls that 1.0.2 recorded have negative ordinals.
-        kind: What was called: ``activity``, ``timer``, ``event``, ``workflow``, ``value`` or ``patch``.
+        kind: What was called: ``activity``, ``timer``, ``event``, ``workflow``, ``value``, ``patch`` or
+            ``anew``.
         name: The registered name that was called; of a timer ``sleep``, of an event its name.
         status: One of ``ActivityStatus``, as text.
         input: The arguments, as the serializer's text.

@@ -321,11 +321,11 @@ class Orchestrator:
 
         Returns:
             A dictionary for each: ``sequence``; ``kind`` (``"activity"``, ``"timer"``, ``"event"``, ``"workflow"``,
-            ``"value"``, ``"patch"``); ``name``; ``status`` (``"running"``, ``"completed"``, ``"failed"``,
-            ``"waiting"``, ``"retrying"``, ``"cancelled"``); ``attempt``; ``due_at``, when a timer, an event's timeout
-            or the next attempt is due; ``child_id``, a child workflow's id; ``input``; ``output``; ``error_message``;
-            ``error_type``; ``traceback``; ``started_at``; ``completed_at``. Steps that 1.0.2 recorded have a negative
-            ``sequence``.
+            ``"value"``, ``"patch"``, ``"anew"``); ``name``; ``status`` (``"running"``, ``"completed"``,
+            ``"failed"``, ``"waiting"``, ``"retrying"``, ``"cancelled"``); ``attempt``; ``due_at``, when a timer, an
+            event's timeout or the next attempt is due; ``child_id``, a child workflow's id; ``input``; ``output``;
+            ``error_message``; ``error_type``; ``traceback``; ``started_at``; ``completed_at``. Steps that 1.0.2
+            recorded have a negative ``sequence``.
 
         Raises:
             WorkflowNotFoundError: No run has the id.

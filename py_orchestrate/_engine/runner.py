@@ -32,6 +32,7 @@ from ..models import (
 )
 from .activities import ActivityCalls, ActivityHost
 from .bodies import better_error
+from .calls import Call
 from .interrupts import Interrupts
 from .journal import Journal, non_determinism
 from .values import Values
@@ -96,8 +97,9 @@ class WorkflowRun:
     def _attempt(self) -> WorkflowEnd | WorkflowSuspension | WorkflowContinuation:
         if not self._is_new:
             self.journal.load()
-        if self._interrupts.is_cancellation_wanted and self.journal.history.is_empty:
-            self._interrupts.raised = self._interrupts.cancellation()  # it has not begun, so there is nothing to undo
+        has_begun = self.record.generation > 0 or not self.journal.history.is_empty
+        if self._interrupts.is_cancellation_wanted and not has_begun:
+            self._interrupts.raised = self._interrupts.cancellation()  # there is nothing to undo
             return self._ended(None, None)
         error: BaseException | None = None
         output: str | None = None
@@ -271,15 +273,20 @@ class WorkflowRun:
         return self._values.record(name, make)
 
     def continue_as_new(self, args: Any, kwargs: Any) -> NoReturn:
-        """See ``WorkflowScope``."""
+        """See ``WorkflowScope``. A step only where the run's cancellation is raised in it."""
         self._host.require_waiting("let runs begin anew")
         self._interrupts.guard()
-        if (leftover := self.journal.history.leftover(self.journal.sequence)) is not None:
-            self.journal.fail(non_determinism(leftover))
         definition = self._host.registry.workflow_definition(self.record.name)
         what = f"argument of workflow {self.record.name!r}"
         arguments = definition.bind(args, kwargs)
-        self._interrupts.begin_anew(self._host.serializer.encode(arguments, what=what, types=definition.types)[0])
+        text, _ = self._host.serializer.encode(arguments, what=what, types=definition.types)
+        sequence, step = self.journal.next("anew", "continue_as_new")
+        if step is not None:
+            self._interrupts.replay(step)
+        self._interrupts.check(Call(sequence, "anew", "continue_as_new", text))
+        if (leftover := self.journal.history.leftover(sequence)) is not None:
+            self.journal.fail(non_determinism(leftover))
+        self._interrupts.begin_anew(text)
 
     def patched(self, change_id: str, place: str) -> bool:
         """See ``WorkflowScope``."""

@@ -112,6 +112,37 @@ def test_a_cancelled_run_does_not_begin_anew(memory: MemoryDatabaseManager, orch
     assert handle.wait(10)["status"] == "cancelled"
 
 
+def test_a_cancellation_between_two_generations_can_be_cleaned_up_after(
+    memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator
+) -> None:
+    ran: list[Any] = []
+
+    @activity
+    def act(value: Any) -> Any:
+        ran.append(value)
+        if value == "cancel":
+            runner.cancel_workflow("w")
+        return value
+
+    @workflow
+    def w(n: int) -> None:
+        try:
+            if n == 1:
+                act("cancel")
+            durable.continue_as_new(n + 1)
+        finally:
+            with durable.shield():
+                if n == 1:
+                    act("clean up")
+
+    runner = orchestrator(memory)
+    assert runner.start_workflow(w, 0, workflow_id="w").wait(10)["status"] == "cancelled"
+    assert ran == ["cancel", "clean up"]
+    assert [(step["kind"], step["status"]) for step in runner.get_history("w")] == [
+        ("activity", "completed"), ("anew", "cancelled"), ("activity", "completed")
+    ]  # fmt: skip
+
+
 def test_a_child_keeps_its_parent(memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator) -> None:
     @workflow
     def child(n: int) -> int:
