@@ -1,9 +1,15 @@
-"""Side effects that outlive the process that has them: lines in a file, each appended by one write."""
+"""Side effects that outlive the process that has them: lines in a file, each appended by one write.
+
+A kill can cut a write in two, where it crosses a page. So a line begins and ends with a mark of its own, and one that
+was cut does not count: the process died before it had told.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+_END = " ;"
 
 
 class Effects:
@@ -15,7 +21,7 @@ class Effects:
 
     def note(self, *words: object) -> None:
         """Append a line; it is there even if the process is killed the moment after."""
-        os.write(self._descriptor, (" ".join(map(str, words)) + "\n").encode())
+        os.write(self._descriptor, f"\n{' '.join(map(str, words))}{_END}".encode())
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -27,7 +33,8 @@ class Effects:
 
     def lines(self) -> list[list[str]]:
         """Return the words of each line."""
-        return [line.split() for line in self.path.read_text(encoding="utf-8").splitlines()]
+        lines = self.path.read_text(encoding="utf-8").split("\n")
+        return [line.removesuffix(_END).split() for line in lines if line.endswith(_END)]
 
     def count(self, *words: object) -> int:
         """Return how many lines begin with these words."""
