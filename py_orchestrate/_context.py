@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import datetime
@@ -71,6 +71,11 @@ class Scope(Protocol):
         """Whether this is a workflow's own code, whose calls are recorded."""
         ...
 
+    @property
+    def is_async(self) -> bool:
+        """Whether this is the code of an async workflow, whose calls are awaited."""
+        ...
+
 
 class WorkflowScope(Scope, Protocol):
     """What stands around a workflow's own code."""
@@ -81,12 +86,25 @@ class WorkflowScope(Scope, Protocol):
         """Start a child workflow and return its future."""
         ...
 
-    def sleep_until(self, moment: Callable[[datetime], datetime], /, arguments: str) -> None:
-        """Wait for a time, which is worked out from now when the call is made for the first time."""
+    def timer(self, moment: Callable[[datetime], datetime], /, arguments: str, *, begin: bool) -> Any:
+        """Return the future of a time, which is worked out from now when the call is made for the first time.
+
+        Unless it is to ``begin`` now, it does when it is waited for.
+        """
         ...
 
-    def wait_for_event(self, name: str, /, timeout: float | None, deadline_of: Callable[[datetime], datetime]) -> Any:
-        """Wait for an event and return its payload."""
+    def expect_event(
+        self, name: str, /, timeout: float | None, deadline_of: Callable[[datetime], datetime], *, begin: bool
+    ) -> Any:
+        """Return the future of an event; as above."""
+        ...
+
+    def wait_any(self, pendings: Sequence[Any], /) -> int:
+        """Return the index of the first that has come to an end."""
+        ...
+
+    def wait_async(self, pending: Any, /) -> Generator[Any, None, Any]:
+        """Wait for the end of a call, in an async workflow."""
         ...
 
     def record_value(self, name: str, make: Callable[[], Any], /) -> Any:

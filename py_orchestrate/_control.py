@@ -54,7 +54,7 @@ class Control:
         fresh = new_workflow_id() if scope is None else scope.next_effect_id()  # a step also with an id of its own
         event = EventRecord(id=event_id or fresh, name=name, payload=text, sent_at=self._clock.now())
         self._database.add_event(workflow_id, event)
-        self._engine.wake()
+        self._engine.notice_event(workflow_id)
 
     def cancel(self, workflow_id: str) -> None:
         """See ``Orchestrator.cancel_workflow``."""
@@ -95,6 +95,7 @@ class Control:
             name=record.name,
             status=WorkflowStatus.PROCESSING,
             input=record.input,
+            version=self._engine.version_of(record.name),
             created_at=now,
             updated_at=now,
         )

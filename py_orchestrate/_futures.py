@@ -1,25 +1,69 @@
-"""The future of an activity or a child workflow that was submitted."""
+"""The future of what a workflow has begun: an activity, a child workflow, a timer, an event that it expects."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
-from typing import Any, Self
+from datetime import datetime
+from typing import Any, Protocol, Self, cast
 
-from ._context import Unwind, current_scope
-from .errors import WorkflowCancelled
+from ._context import Unwind, WorkflowScope, calling_scope, current_scope
+from .errors import DurableCallError, WorkflowCancelled
+
+
+class Pending(Protocol):
+    """What a future waits for, as the engine sees it."""
+
+    @property
+    def journal(self) -> object:
+        """What tells the run that it belongs to from others."""
+        ...
+
+    @property
+    def sequence(self) -> int:
+        """The ordinal of the call that began it."""
+        ...
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is an activity whose body runs in this process: it is waited for on the workflow's thread."""
+        ...
+
+    @property
+    def delays_cancellation(self) -> bool:
+        """Whether a workflow that waits for it and is cancelled waits for its end first."""
+        ...
+
+    @property
+    def wake(self) -> tuple[datetime, str | None]:
+        """What the run waits for in its place, without a thread: a time, and a signal; see ``WorkflowRecord``."""
+        ...
+
+    def look(self) -> bool:
+        """Return whether it has come to an end, which is recorded then."""
+        ...
+
+    def settle(self) -> Any:
+        """Wait for the end, and return or raise what it came to."""
+        ...
 
 
 class DurableFuture[T]:
-    """What ``submit`` returns: a result that is or will be recorded.
+    """What ``submit`` returns: a result that is or will be recorded. In an async workflow it can be awaited.
 
     It deliberately has no ``done()``: whether a call has ended yet differs between a first run and a replay, and a
-    workflow that looked would not replay.
+    workflow that looked would not replay. ``durable.wait_any`` and ``durable.as_completed`` tell, and record it.
     """
 
-    def __init__(self, settle: Callable[[], T]) -> None:
-        """Make a future of what waits for its result and returns it, as often as it is asked."""
+    def __init__(self, settle: Callable[[], T], pending: Pending | None = None) -> None:
+        """Make a future.
+
+        Args:
+            settle: Waits for the result and returns it, as often as it is asked.
+            pending: What the engine knows of it; ``None`` where the call was made already.
+        """
         self._settle = settle
+        self.pending = pending
 
     @classmethod
     def of_call(cls, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Self:
@@ -31,29 +75,105 @@ class DurableFuture[T]:
             future.set_exception(error)
         return cls(future.result)
 
+    @classmethod
+    def of_pending(cls, pending: Pending) -> Self:
+        """Return the future of a call whose end the engine waits for."""
+        return cls(pending.settle, pending)
+
     def result(self) -> T:
         """Wait for the call to end and return its result.
 
         Raises:
             Exception: What the activity or the child workflow raised.
-            DurableCallError: The calling thread was started by the workflow itself.
+            DurableCallError: The calling thread was started by the workflow itself, or the workflow is async, and has
+                to await the future.
         """
-        current_scope()  # refuses a thread that the workflow started
+        scope = current_scope()  # refuses a thread that the workflow started
+        if self.pending is not None and scope is not None and scope.is_async:
+            raise DurableCallError("an async workflow awaits a future: write 'await future', not future.result()")
         return self._settle()
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """Wait for the call to end, in an async workflow."""
+        scope = calling_scope()
+        if self.pending is None or scope is None or not scope.is_async:
+            return self.result()
+            yield  # makes this a generator, as __await__ has to return one
+        found: T = yield from cast("WorkflowScope", scope).wait_async(self.pending)
+        return found
+
+    @classmethod
+    def results_of(cls, submit: Callable[..., DurableFuture[Any]], iterables: Iterable[Iterable[Any]]) -> list[Any]:
+        """Submit a call for each item and return the results in order; awaited, in an async workflow."""
+        if in_async_workflow():
+            return cast("list[Any]", cls._results_of(submit, iterables))
+        return cls.results([submit(*items) for items in zip(*iterables, strict=False)])
+
+    @classmethod
+    async def _results_of(
+        cls, submit: Callable[..., DurableFuture[Any]], iterables: Iterable[Iterable[Any]]
+    ) -> list[Any]:
+        return await cls.results_async([submit(*items) for items in zip(*iterables, strict=False)])
 
     @staticmethod
     def results(futures: Iterable[DurableFuture[Any]], *, return_exceptions: bool = False) -> list[Any]:
         """Wait for all and return the results in order; see ``durable.gather``."""
-        outcomes: list[Any] = []
-        first_error: BaseException | None = None
+        outcomes = _Outcomes()
         for future in list(futures):
             try:
-                outcomes.append(future.result())
-            except (Unwind, WorkflowCancelled):
-                raise
-            except BaseException as error:  # noqa: BLE001 - raised below, or handed to the caller who asked for it
-                first_error = first_error or error
-                outcomes.append(error)
-        if first_error is not None and not return_exceptions:
-            raise first_error
-        return outcomes
+                outcomes.values.append(future.result())
+            except BaseException as error:  # noqa: BLE001 - decided there
+                outcomes.add(error)
+        return outcomes.results(return_exceptions=return_exceptions)
+
+    @staticmethod
+    async def results_async(futures: Iterable[DurableFuture[Any]], *, return_exceptions: bool = False) -> list[Any]:
+        """Do what ``results`` does, in an async workflow."""
+        outcomes = _Outcomes()
+        for future in list(futures):
+            try:
+                outcomes.values.append(await future)
+            except BaseException as error:  # noqa: BLE001 - decided there
+                outcomes.add(error)
+        return outcomes.results(return_exceptions=return_exceptions)
+
+
+def in_async_workflow() -> bool:
+    """Return whether the calling code is that of an async workflow, where calls are awaited."""
+    scope = calling_scope()
+    return scope is not None and scope.is_async
+
+
+async def awaited(begin: Callable[..., DurableFuture[Any]], /, *args: Any, **kwargs: Any) -> Any:
+    """Make a call and wait for its end, in an async workflow: what the call itself is there, a coroutine."""
+    return await begin(*args, **kwargs)
+
+
+class _Outcomes:
+    """What several calls came to, in order."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self._first_error: BaseException | None = None
+
+    def add(self, error: BaseException) -> None:
+        """Note a failure, or raise what is none.
+
+        Raises:
+            BaseException: The run is to leave or is cancelled, or the task that waits is.
+        """
+        # asyncio's CancelledError by its name: importing asyncio would double the time of the import.
+        if isinstance(error, Unwind | WorkflowCancelled | GeneratorExit) or type(error).__name__ == "CancelledError":
+            raise error
+        self._first_error = self._first_error or error
+        self.values.append(error)
+
+    def results(self, *, return_exceptions: bool) -> list[Any]:
+        """Return them.
+
+        Raises:
+            BaseException: The first failure, by order.
+        """
+        if self._first_error is not None and not return_exceptions:
+            raise self._first_error
+        return self.values

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypedDict, Unpack
 
-from ._identifiers import check_workflow_id
+from ._identifiers import check_name, check_workflow_id
 from .retry import RetryPolicy, later, seconds_of
 
 
 class ActivityChanges(TypedDict, total=False):
     """The options that ``@activity`` and ``activity.options`` take."""
+
+    executor: Executor | Callable[[], Executor] | None
 
     retry: RetryPolicy | None
     timeout: float | timedelta | None
@@ -23,6 +27,7 @@ class ActivityDeclaration(ActivityChanges, total=False):
     """The options that ``@activity`` takes beside."""
 
     transactional: bool
+    version: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +39,18 @@ class ActivityOptions:
         timeout: How long one attempt may take; ``None`` for any time, here and below.
         total_timeout: How long all attempts may take, with the waits between them.
         heartbeat_timeout: How long it may go without a heartbeat.
+        executor: Where its body runs; ``None`` for a thread of the library's own.
         transactional: Whether it runs in a transaction of the store, which its outcome is part of.
+        version: Which version of its code this is; recorded with each call.
     """
 
     retry: RetryPolicy | None = None
     timeout: float | None = None
     total_timeout: float | None = None
     heartbeat_timeout: float | None = None
+    executor: Executor | Callable[[], Executor] | None = None
     transactional: bool = False
+    version: str | None = None
 
     @property
     def limits_time(self) -> bool:
@@ -49,35 +58,34 @@ class ActivityOptions:
         return self.timeout is not None or self.total_timeout is not None or self.heartbeat_timeout is not None
 
     @classmethod
-    def declared(cls, *, transactional: bool = False, **options: Unpack[ActivityChanges]) -> ActivityOptions:
+    def declared(
+        cls, *, transactional: bool = False, version: str | None = None, **options: Unpack[ActivityChanges]
+    ) -> ActivityOptions:
         """Return the options of a declaration.
 
         Raises:
             TypeError: There is no such option, or it has a value of another type.
-            ValueError: A time is not positive, or a transactional activity is to be timed.
+            ValueError: A time is not positive, or options do not go together.
         """
         if not isinstance(transactional, bool):
             raise TypeError(f"an activity's transactional is a bool, not {type(transactional).__name__}")
-        return cls(transactional=transactional).replaced(**options)
+        return cls(transactional=transactional, version=checked_version("activity", version)).replaced(**options)
 
     def replaced(self, **changes: Unpack[ActivityChanges]) -> ActivityOptions:
         """Return these options with some of them changed.
 
         Raises:
             TypeError: There is no such option, or it has a value of another type.
-            ValueError: A time is not positive, or a transactional activity is to be timed.
+            ValueError: A time is not positive, or options do not go together.
         """
         checked: dict[str, Any] = {}
-        known = [field.name for field in fields(self) if field.name != "transactional"]
+        known = [field.name for field in fields(self) if field.name not in ("transactional", "version")]
         for name, value in changes.items():
             if name not in known:
                 raise TypeError(f"an activity has no option {name!r}; there are {', '.join(known)}")
             checked[name] = _checked(name, value)
         changed = replace(self, **checked) if checked else self
-        if changed.transactional and changed.limits_time:
-            raise ValueError(
-                "a transactional activity cannot have a time limit: its transaction could not be ended from outside"
-            )
+        _check_together(changed)
         return changed
 
 
@@ -127,12 +135,47 @@ class RunOptions:
 NO_RUN_OPTIONS: Final = RunOptions()
 
 
+def _check_together(options: ActivityOptions) -> None:
+    if options.transactional and options.limits_time:
+        raise ValueError(
+            "a transactional activity cannot have a time limit: its transaction could not be ended from outside"
+        )
+    if options.transactional and options.executor is not None:
+        raise ValueError("a transactional activity cannot have an executor: its connection stays in this thread")
+    if options.heartbeat_timeout is not None and options.executor is not None:
+        raise ValueError(
+            "an activity on an executor cannot have a heartbeat_timeout: its heartbeats would not get here; use a "
+            "timeout"
+        )
+
+
+def checked_version(kind: str, version: object) -> str | None:
+    """Return the version of a workflow's or an activity's code.
+
+    Raises:
+        TypeError: It is no string.
+        ValueError: It is blank, or has a character that cannot be shown.
+    """
+    if version is None:
+        return None
+    if not isinstance(version, str):
+        raise TypeError(f"the version of a {kind}'s code is a str, not {type(version).__name__}")
+    return check_name("version", version)
+
+
 def _checked(name: str, value: object) -> object:
     if value is None:
         return None
     if name == "retry":
         if not isinstance(value, RetryPolicy):
             raise TypeError(f"an activity's retry is a RetryPolicy, not {type(value).__name__}")
+        return value
+    if name == "executor":
+        if not callable(getattr(value, "submit", value)):
+            raise TypeError(
+                f"an activity's executor is a concurrent.futures.Executor or a function that returns one, not "
+                f"{type(value).__name__}"
+            )
         return value
     seconds = seconds_of(value, f"an activity's {name}")
     if seconds == 0:

@@ -35,12 +35,20 @@ class Definition:
         function: The function itself.
         is_async: Whether calling it gives a coroutine.
         options: How an activity is run.
+        version: The version of a workflow's code; that of an activity is one of its options.
     """
 
-    def __init__(self, name: str, function: Callable[..., Any], options: ActivityOptions = NO_OPTIONS) -> None:
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        options: ActivityOptions = NO_OPTIONS,
+        version: str | None = None,
+    ) -> None:
         self.name = name
         self.function = function
         self.options = options
+        self.version = version
         self.is_async = is_coroutine_function(function)
         self.signature = inspect.signature(function)
         if options.transactional:  # its first parameter is the library's to fill
@@ -131,16 +139,18 @@ class WorkflowRegistry:
         self.activities: dict[str, Callable[..., Any]] = {}
         self._definitions: dict[tuple[str, str], Definition] = {}
         self._options: dict[str, tuple[Callable[..., Any], ActivityOptions]] = {}
+        self._versions: dict[str, tuple[Callable[..., Any], str | None]] = {}
         self._warned: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
-    def register_workflow(self, name: str, func: Callable[..., Any]) -> None:
-        """Register a workflow function.
+    def register_workflow(self, name: str, func: Callable[..., Any], version: str | None = None) -> None:
+        """Register a workflow function, and the version of its code.
 
         Raises:
             DuplicateNameError: Another file has registered the name.
         """
         self._register("workflow", self.workflows, name, func)
+        self._versions[name] = (func, version)
 
     def register_activity(self, name: str, func: Callable[..., Any], options: ActivityOptions = NO_OPTIONS) -> None:
         """Register an activity function, and how it is run.
@@ -192,8 +202,12 @@ class WorkflowRegistry:
     def _definition(self, kind: str, name: str, function: Callable[..., Any]) -> Definition:
         definition = self._definitions.get((kind, name))
         if definition is None or definition.function is not function:
-            known, options = self._options.get(name, (None, NO_OPTIONS)) if kind == "activity" else (None, NO_OPTIONS)
-            definition = Definition(name, function, options if known is function else NO_OPTIONS)
+            if kind == "activity":
+                known, options = self._options.get(name, (None, NO_OPTIONS))
+                definition = Definition(name, function, options if known is function else NO_OPTIONS)
+            else:
+                known, version = self._versions.get(name, (None, None))
+                definition = Definition(name, function, version=version if known is function else None)
             self._definitions[kind, name] = definition
         return definition
 

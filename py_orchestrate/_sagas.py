@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 from ._context import Unwind, calling_scope, workflow_scope
+from ._futures import in_async_workflow
 from .decorators import Activity, Workflow
 from .errors import CompensationError, DurableCallError
 
@@ -28,7 +30,20 @@ class Saga:
         self._is_open = False
 
     def __enter__(self) -> Self:
-        """Begin the block."""
+        """Begin the block.
+
+        Raises:
+            DurableCallError: The workflow is async.
+        """
+        if in_async_workflow():
+            raise DurableCallError("an async workflow writes 'async with durable.Saga() as saga'")
+        return self._open()
+
+    async def __aenter__(self) -> Self:
+        """Begin the block, in an async workflow."""
+        return self._open()
+
+    def _open(self) -> Self:
         self._is_open = True
         return self
 
@@ -65,25 +80,59 @@ class Saga:
         Raises:
             CompensationError: Some of the compensations failed; the others have run.
         """
-        self._is_open = False
-        if error is None or isinstance(error, Unwind):  # the run only leaves its worker, and comes back
+        if not self._close(error):
             return
-        failures = self._undo()
-        if failures:
-            raise CompensationError(
-                f"{len(failures)} of the saga's compensations failed: {'; '.join(failures)}", failures
-            ) from error
-
-    def _undo(self) -> list[str]:
-        scope = calling_scope()
-        in_workflow = scope is not None and scope.is_workflow
-        shield = workflow_scope("a saga").shield() if in_workflow else contextlib.nullcontext()
         failures = []
-        with shield:
+        with _shield():
             while self._compensations:
                 compensation, args, kwargs = self._compensations.pop()
                 try:
                     compensation(*args, **kwargs)
                 except Exception as failure:  # noqa: BLE001 - recorded, and told at the end; the others must run
-                    failures.append(f"{compensation.name}: {type(failure).__name__}: {failure}")
-        return failures
+                    failures.append(_told(compensation, failure))
+        _raise(failures, error)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the block, and undo it if it failed, in an async workflow.
+
+        Raises:
+            CompensationError: Some of the compensations failed; the others have run.
+        """
+        if not self._close(error):
+            return
+        failures = []
+        with _shield():
+            while self._compensations:
+                compensation, args, kwargs = self._compensations.pop()
+                try:
+                    undone = compensation(*args, **kwargs)
+                    if inspect.isawaitable(undone):
+                        await undone
+                except Exception as failure:  # noqa: BLE001 - as above
+                    failures.append(_told(compensation, failure))
+        _raise(failures, error)
+
+    def _close(self, error: BaseException | None) -> bool:
+        """End the block; return whether it is to be undone."""
+        self._is_open = False
+        # A run that only leaves its worker comes back.
+        return error is not None and not isinstance(error, Unwind | GeneratorExit)
+
+
+def _shield() -> contextlib.AbstractContextManager[None]:
+    scope = calling_scope()
+    in_workflow = scope is not None and scope.is_workflow
+    return workflow_scope("a saga").shield() if in_workflow else contextlib.nullcontext()
+
+
+def _told(compensation: Activity[..., Any] | Workflow[..., Any], failure: Exception) -> str:
+    return f"{compensation.name}: {type(failure).__name__}: {failure}"
+
+
+def _raise(failures: list[str], error: BaseException | None) -> None:
+    if failures:
+        raise CompensationError(
+            f"{len(failures)} of the saga's compensations failed: {'; '.join(failures)}", failures
+        ) from error

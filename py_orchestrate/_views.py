@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from ._failures import summarize_failure
-from .models import StepRecord, WorkflowRecord
+from .models import HISTORY_FORMAT, StepRecord, WorkflowRecord
 from .serialization import Serializer
 
 
@@ -37,6 +38,7 @@ def step_of(step: StepRecord, serializer: Serializer) -> dict[str, Any]:
         "name": step.name,
         "status": step.status,
         "attempt": state.get("attempt", 1),
+        "version": step.version,
         "due_at": None if due_at is None else _iso(datetime.fromisoformat(due_at)),
         "child_id": state.get("workflow_id"),
         "input": _shown(step.input, serializer),
@@ -46,6 +48,31 @@ def step_of(step: StepRecord, serializer: Serializer) -> dict[str, Any]:
         "traceback": summary.traceback_text if failed else None,
         "started_at": _iso(step.started_at),
         "completed_at": None if step.completed_at is None else _iso(step.completed_at),
+    }
+
+
+def exported(record: WorkflowRecord, steps: Iterable[StepRecord]) -> dict[str, Any]:
+    """Return a run and its steps, whole; see ``Orchestrator.export_history``."""
+    return {
+        "format": HISTORY_FORMAT,
+        "id": record.id,
+        "name": record.name,
+        "version": record.version,
+        "generation": record.generation,
+        "status": record.status.value,
+        "input": record.input,
+        "output": record.output,
+        "error": record.error,
+        "created_at": _iso(record.created_at),
+        "updated_at": _iso(record.updated_at),
+        "steps": [
+            {
+                **step._asdict(),
+                "started_at": _iso(step.started_at),
+                "completed_at": None if step.completed_at is None else _iso(step.completed_at),
+            }
+            for step in steps
+        ],
     }
 
 

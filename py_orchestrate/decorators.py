@@ -11,13 +11,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import Executor
 from datetime import timedelta
 from typing import Any, Concatenate, Literal, Protocol, Unpack, cast, overload
 
 from ._context import Scope, calling_scope, workflow_scope
-from ._futures import DurableFuture
+from ._futures import DurableFuture, awaited, in_async_workflow
 from ._identifiers import check_name
-from ._options import NO_OPTIONS, NO_RUN_OPTIONS, ActivityChanges, ActivityOptions, RunOptions
+from ._options import NO_OPTIONS, NO_RUN_OPTIONS, ActivityChanges, ActivityOptions, RunOptions, checked_version
 from ._registry import WorkflowRegistry, is_coroutine_function
 from .errors import DurableCallError
 from .retry import RetryPolicy
@@ -70,6 +71,8 @@ class Activity[**P, R]:
             self._refuse_plain_call(scope)
         if scope is None:
             return cast("R", self.fn(*args, **kwargs))
+        if scope.is_async:
+            return cast("R", awaited(self.submit, *args, **kwargs))
         return cast("R", scope.call_activity(self.name, self.fn, args, kwargs, self._override))
 
     def _refuse_plain_call(self, scope: Scope | None) -> None:
@@ -83,15 +86,19 @@ class Activity[**P, R]:
         """Return this activity for calls with other options: ``charge.options(timeout=5)(order)``.
 
         Args:
-            changes: As ``@activity`` takes them: ``retry``, ``timeout``, ``total_timeout``, ``heartbeat_timeout``.
+            changes: As ``@activity`` takes them: ``retry``, ``timeout``, ``total_timeout``, ``heartbeat_timeout``,
+                ``executor``.
                 What is not named stays as it was declared; ``None`` takes it away.
 
         Raises:
-            TypeError: There is no such option, or it has a value of another type.
-            ValueError: A time is not positive.
+            TypeError: There is no such option, or it has a value of another type, or the function is async and cannot
+                run on an executor.
+            ValueError: A time is not positive, or options do not go together.
         """
         base = self._declared if self._override is None else self._override
-        return Activity(self.fn, self.name, self._declared, base.replaced(**changes))
+        changed = base.replaced(**changes)
+        _check_executor(self.name, self.fn, changed)
+        return Activity(self.fn, self.name, self._declared, changed)
 
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> DurableFuture[R]:
         """Start the activity in another thread and return its future; its place in the history is fixed now.
@@ -118,8 +125,7 @@ class Activity[**P, R]:
         Raises:
             Exception: The failure of the first item, by order, that failed; every item has ended by then.
         """
-        futures = [self.submit(*items) for items in zip(*iterables, strict=False)]  # type: ignore[call-arg]
-        return DurableFuture.results(futures)
+        return DurableFuture.results_of(self.submit, iterables)
 
     def __repr__(self) -> str:
         """Return the name and the function."""
@@ -129,13 +135,15 @@ class Activity[**P, R]:
 class Workflow[**P, R]:
     """A function that an orchestrator can run durably; made by ``@workflow``.
 
+    ``R`` is what the run comes to; for a function that is ``async``, what awaiting it gives.
+
     Attributes:
         fn: The wrapped function.
         name: The registered name.
         run_options: What ``options`` has set.
     """
 
-    def __init__(self, fn: Callable[P, R], name: str, run_options: RunOptions = NO_RUN_OPTIONS) -> None:
+    def __init__(self, fn: Callable[P, Any], name: str, run_options: RunOptions = NO_RUN_OPTIONS) -> None:
         functools.update_wrapper(self, fn)
         self.fn = fn
         self.name = name
@@ -174,7 +182,9 @@ class Workflow[**P, R]:
             DurableCallError: The call is made in a thread that the workflow started by itself.
         """
         if not self._is_child_call():
-            return self.fn(*args, **kwargs)
+            return cast("R", self.fn(*args, **kwargs))
+        if in_async_workflow():
+            return cast("R", awaited(self.submit, *args, **kwargs))
         return self.submit(*args, **kwargs).result()
 
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> DurableFuture[R]:
@@ -200,8 +210,7 @@ class Workflow[**P, R]:
         Raises:
             Exception: The failure of the first item, by order, that failed; every item has ended by then.
         """
-        futures = [self.submit(*items) for items in zip(*iterables, strict=False)]  # type: ignore[call-arg]
-        return DurableFuture.results(futures)
+        return DurableFuture.results_of(self.submit, iterables)
 
     @staticmethod
     def _is_child_call() -> bool:
@@ -213,23 +222,43 @@ class Workflow[**P, R]:
         return f"<workflow {self.name!r}: {self.fn!r}>"
 
 
+class _WorkflowDecorator(Protocol):
+    """What ``@workflow()`` and ``@workflow("name")`` are."""
+
+    @overload
+    def __call__[**P, R](self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
+    @overload
+    def __call__[**P, R](self, function: Callable[P, R], /) -> Workflow[P, R]: ...
+
+
+@overload
+def workflow[**P, R](name_or_func: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
 @overload
 def workflow[**P, R](name_or_func: Callable[P, R], /) -> Workflow[P, R]: ...
 @overload
-def workflow[**P, R](name_or_func: str | None = None) -> Callable[[Callable[P, R]], Workflow[P, R]]: ...
-def workflow(name_or_func: Any = None) -> Any:
-    """Register a function as a workflow: ``@workflow``, ``@workflow()`` or ``@workflow("name")``.
+def workflow(name_or_func: str | None = None, *, version: str | None = None) -> _WorkflowDecorator: ...
+def workflow(name_or_func: Any = None, *, version: str | None = None) -> Any:
+    """Register a function as a workflow: ``@workflow``, ``@workflow()`` or ``@workflow("name", version="2")``.
+
+    The function may be ``async def``; what it calls is awaited then, on a deterministic event loop of its own.
 
     Args:
         name_or_func: The name, by default the function's; or, without parentheses, the function.
+        version: A name for the version of the code, recorded with each run that begins with it; see
+            ``durable.info().version`` and ``Orchestrator.list_workflows``.
 
     Raises:
-        TypeError: It is no plain function: a class, a bound method, a generator, a coroutine function, a lambda without
-            a name.
-        ValueError: The name is empty or blank, or has a character that cannot be shown.
+        TypeError: It is no plain function: a class, a bound method, a generator, a lambda without a name; or the
+            version is no string.
+        ValueError: The name or the version is empty or blank, or has a character that cannot be shown.
         DuplicateNameError: Another file has registered the name.
     """
-    return _decorate("workflow", Workflow, _registry.register_workflow, name_or_func)
+    found = checked_version("workflow", version)
+
+    def register(name: str, function: Callable[..., Any]) -> None:
+        _registry.register_workflow(name, function, found)
+
+    return _decorate("workflow", Workflow, register, name_or_func)
 
 
 class _TransactionalDecorator(Protocol):
@@ -253,7 +282,11 @@ def activity[**P, R](name_or_func: Callable[P, Coroutine[Any, Any, R]], /) -> Ac
 def activity[**P, R](name_or_func: Callable[P, R], /) -> Activity[P, R]: ...
 @overload
 def activity(
-    name_or_func: str | None = None, *, transactional: Literal[True], retry: RetryPolicy | None = None
+    name_or_func: str | None = None,
+    *,
+    transactional: Literal[True],
+    retry: RetryPolicy | None = None,
+    version: str | None = None,
 ) -> _TransactionalDecorator: ...
 @overload
 def activity(
@@ -263,6 +296,8 @@ def activity(
     timeout: float | timedelta | None = None,
     total_timeout: float | timedelta | None = None,
     heartbeat_timeout: float | timedelta | None = None,
+    executor: Executor | Callable[[], Executor] | None = None,
+    version: str | None = None,
 ) -> _ActivityDecorator: ...
 def activity(name_or_func: Any = None, **options: Any) -> Any:
     """Register a function as an activity: ``@activity``, ``@activity()`` or ``@activity("name", timeout=5)``.
@@ -280,13 +315,17 @@ def activity(name_or_func: Any = None, **options: Any) -> Any:
             connection of the workflows' own database as its first argument, and what it writes there is committed
             together with its result, or not at all: exactly once. Callers leave that argument out. The function must
             not commit, and should be quick, for nothing else is written to the database meanwhile. Needs a database
-            manager with ``"transactions"`` in its ``capabilities``.
+            manager with ``"transactions"`` in its ``capabilities``. ``executor``: a ``concurrent.futures.Executor``
+            that runs the function (a process pool, a cluster), or a function that returns one, which is called for
+            each attempt. ``version``: a name for the version of the code, recorded with each call and shown by
+            ``Orchestrator.get_history``; what is recorded counts, whatever its version.
 
     Raises:
         TypeError: It is no plain function: a class, a bound method, a generator, a lambda without a name; or an option
-            is unknown, or has a value of another type; or a transactional function is async, or takes no argument.
-        ValueError: The name is empty or blank, or has a character that cannot be shown; or a time is not positive, or
-            is to limit a transactional activity.
+            is unknown, or has a value of another type; or a transactional function is async, or takes no argument; or
+            an async function is to run on an executor.
+        ValueError: The name or the version is empty or blank, or has a character that cannot be shown; or a time is not
+            positive; or options do not go together.
         DuplicateNameError: Another file has registered the name.
     """
     declared = ActivityOptions.declared(**options)
@@ -294,6 +333,7 @@ def activity(name_or_func: Any = None, **options: Any) -> Any:
     def register(name: str, function: Callable[..., Any]) -> None:
         if declared.transactional:
             _check_transactional(name, function)
+        _check_executor(name, function, declared)
         _registry.register_activity(name, function, declared)
 
     return _decorate("activity", lambda function, name: Activity(function, name, declared), register, name_or_func)
@@ -342,10 +382,6 @@ def _check(kind: str, function: Any, name: str | None) -> str:
         )
     if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
         raise TypeError(f"{kind} {shown!r} is a generator, which cannot be stored; return a list instead")
-    if kind == "workflow" and is_coroutine_function(function):
-        raise TypeError(
-            f"workflow {shown!r} is async; a workflow is a plain def that calls activities, and those may be async"
-        )
     found = name or getattr(function, "__name__", None)
     if not found or found == "<lambda>":
         raise TypeError(f"{kind} {shown!r} has no name of its own; give it one, as in {kind}('name')(function)")
@@ -354,6 +390,11 @@ def _check(kind: str, function: Any, name: str | None) -> str:
     except (TypeError, ValueError) as error:
         raise TypeError(f"{kind} {shown!r} has no signature that can be read; wrap it in a def") from error
     return str(found)
+
+
+def _check_executor(name: str, function: Callable[..., Any], options: ActivityOptions) -> None:
+    if options.executor is not None and is_coroutine_function(function):
+        raise TypeError(f"activity {name!r} is async and runs on the event loop: it cannot have an executor")
 
 
 def _check_transactional(name: str, function: Callable[..., Any]) -> None:

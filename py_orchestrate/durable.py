@@ -10,14 +10,15 @@ import logging
 import random as _random
 import sys
 import uuid
-from collections.abc import MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, NoReturn, cast
 
-from ._context import ActivityScope, Scope, calling_scope, current_scope, workflow_scope
-from ._futures import DurableFuture
+from ._context import ActivityScope, Scope, WorkflowScope, calling_scope, current_scope, workflow_scope
+from ._futures import DurableFuture, awaited, in_async_workflow
 from ._identifiers import check_name
 from ._options import NO_RUN_OPTIONS
 from ._sagas import Saga
@@ -30,9 +31,12 @@ __all__ = [
     "Saga",
     "WorkflowCancelled",
     "WorkflowInfo",
+    "as_completed",
     "call_activity",
     "call_workflow",
     "continue_as_new",
+    "create_timer",
+    "expect_event",
     "gather",
     "heartbeat",
     "info",
@@ -45,6 +49,7 @@ __all__ = [
     "sleep",
     "sleep_until",
     "uuid4",
+    "wait_any",
     "wait_for_event",
 ]
 
@@ -56,6 +61,8 @@ class WorkflowInfo:
     Attributes:
         workflow_id: The run's id.
         name: The workflow's registered name.
+        version: The version of the code that the run began with, as ``@workflow(version=...)`` names it; ``None`` for
+            none.
         attempt: How often a worker has taken the run up, this time included: after a crash, and after each wait.
         sequence: The ordinal that the next durable call will have, from 0.
         is_replaying: Whether the code is going over recorded steps; false from the first step that is not recorded.
@@ -63,6 +70,7 @@ class WorkflowInfo:
 
     workflow_id: str
     name: str
+    version: str | None
     attempt: int
     sequence: int
     is_replaying: bool
@@ -195,7 +203,9 @@ def sleep(duration: float | timedelta) -> None:
     """
     scope = workflow_scope("durable.sleep()")
     seconds = seconds_of(duration, "the duration of durable.sleep()")
-    scope.sleep_until(lambda now: later(now, seconds), json.dumps({"seconds": seconds}))
+    text = json.dumps({"seconds": seconds})
+    found: None = _waited(scope, lambda: scope.timer(lambda now: later(now, seconds), text, begin=False))
+    return found
 
 
 def sleep_until(moment: datetime) -> None:
@@ -211,15 +221,35 @@ def sleep_until(moment: datetime) -> None:
         UnsupportedOperationError: The database cannot keep runs that wait.
     """
     scope = workflow_scope("durable.sleep_until()")
-    if not isinstance(moment, datetime):
-        raise TypeError(f"durable.sleep_until() takes a datetime, not {type(moment).__name__}")
-    if moment.utcoffset() is None:
-        raise ValueError(
-            f"durable.sleep_until() needs a time zone to know when {moment} is; give it one, as in "
-            "datetime(2030, 1, 1, tzinfo=UTC)"
-        )
-    utc = moment.astimezone(UTC)
-    scope.sleep_until(lambda _: utc, json.dumps({"until": utc.isoformat()}))
+    utc = _utc(moment, "durable.sleep_until()")
+    text = json.dumps({"until": utc.isoformat()})
+    found: None = _waited(scope, lambda: scope.timer(lambda _: utc, text, begin=False))
+    return found
+
+
+def create_timer(due: float | timedelta | datetime) -> DurableFuture[None]:
+    """Start a timer and return its future: to wait for a time or for something else, whichever comes first.
+
+    ``durable.wait_any(work, durable.create_timer(60))``; a timer that is not waited for in the end costs nothing.
+
+    Args:
+        due: Seconds or a ``timedelta`` from now, counted from the first time that the call is made; or a time, with a
+            time zone.
+
+    Raises:
+        ValueError: It is negative, not finite, ends after the year 9999, or has no time zone.
+        TypeError: It is neither a number nor a ``timedelta`` nor a ``datetime``.
+        DurableCallError: Not called in a workflow's own code.
+        UnsupportedOperationError: The database cannot keep runs that wait.
+    """
+    scope = workflow_scope("durable.create_timer()")
+    if isinstance(due, datetime):
+        utc = _utc(due, "durable.create_timer()")
+        found = scope.timer(lambda _: utc, json.dumps({"until": utc.isoformat()}), begin=True)
+    else:
+        seconds = seconds_of(due, "the duration of durable.create_timer()")
+        found = scope.timer(lambda now: later(now, seconds), json.dumps({"seconds": seconds}), begin=True)
+    return cast("DurableFuture[None]", found)
 
 
 def wait_for_event(name: str, timeout: float | timedelta | None = None) -> Any:
@@ -243,7 +273,32 @@ def wait_for_event(name: str, timeout: float | timedelta | None = None) -> Any:
     scope = workflow_scope("durable.wait_for_event()")
     check_name("event", name)
     seconds = None if timeout is None else seconds_of(timeout, "the timeout of durable.wait_for_event()")
-    return scope.wait_for_event(name, seconds, lambda now: later(now, seconds or 0.0))
+    deadline_of = partial(later, seconds=seconds or 0.0)
+    return _waited(scope, lambda: scope.expect_event(name, seconds, deadline_of, begin=False))
+
+
+def expect_event(name: str, timeout: float | timedelta | None = None) -> DurableFuture[Any]:
+    """Return the future of an event: to wait for it or for something else, whichever comes first.
+
+    Its ``result()`` is what ``wait_for_event`` returns. The event is taken when the future comes to an end, by
+    ``result()``, ``wait_any``, ``as_completed`` or ``await``: of several futures of one name the first that does takes
+    the oldest event.
+
+    Args:
+        name: The event's name.
+        timeout: As ``wait_for_event`` takes it; the future's result is an ``EventTimeoutError`` then.
+
+    Raises:
+        ValueError: The name is blank, or the timeout negative or not finite.
+        TypeError: The name is no string, or the timeout neither a number nor a ``timedelta``.
+        DurableCallError: Not called in a workflow's own code.
+        UnsupportedOperationError: The database cannot keep runs that wait.
+    """
+    scope = workflow_scope("durable.expect_event()")
+    check_name("event", name)
+    seconds = None if timeout is None else seconds_of(timeout, "the timeout of durable.expect_event()")
+    found = scope.expect_event(name, seconds, partial(later, seconds=seconds or 0.0), begin=True)
+    return cast("DurableFuture[Any]", found)
 
 
 def shield() -> AbstractContextManager[None]:
@@ -285,13 +340,97 @@ def gather(*futures: DurableFuture[Any], return_exceptions: bool = False) -> lis
         Exception: The failure of the first activity, by order, that failed; every one has ended by then.
         TypeError: Something else than a future was given.
     """
-    for position, future in enumerate(futures):
-        if not isinstance(future, DurableFuture):
-            raise TypeError(
-                f"gather takes futures; argument {position} is {type(future).__name__}. Pass activity.submit(...), not "
-                "activity(...)"
-            )
+    _check_futures("gather", futures)
+    if in_async_workflow():
+        return cast("list[Any]", DurableFuture.results_async(futures, return_exceptions=return_exceptions))
     return DurableFuture.results(futures, return_exceptions=return_exceptions)
+
+
+def wait_any[T](*futures: DurableFuture[T]) -> DurableFuture[T]:
+    """Wait for the first of several futures to come to an end, by a result or a failure, and return it.
+
+    Which one it was is recorded, so a replay goes the same way. The others go on: wait for them later, or leave them.
+
+    Args:
+        futures: What ``submit``, ``create_timer`` and ``expect_event`` returned.
+
+    Returns:
+        One of the futures; of several that have ended the first, by order.
+
+    Raises:
+        ValueError: There is no future.
+        TypeError: Something else than a future was given.
+        DurableCallError: A future belongs to another run.
+    """
+    _check_futures("wait_any", futures)
+    if not futures:
+        raise ValueError("wait_any() needs at least one future: without any it would wait for ever")
+    scope = calling_scope()
+    if scope is None or not scope.is_workflow:
+        return futures[0]  # all were made here and now
+    if scope.is_async:
+        return cast("DurableFuture[T]", _wait_any_async(futures))
+    return futures[cast("WorkflowScope", scope).wait_any([future.pending for future in futures])]
+
+
+async def _wait_any_async[T](futures: Sequence[DurableFuture[T]]) -> DurableFuture[T]:
+    """Do what ``wait_any`` does; the event loop records what has ended."""
+    import asyncio  # it is imported where an async workflow runs
+
+    async def end(future: DurableFuture[T]) -> None:
+        try:
+            await future
+        except (asyncio.CancelledError, WorkflowCancelled):
+            raise
+        except BaseException:  # noqa: BLE001 - raised by the future itself, where that is asked
+            return
+
+    waits = [asyncio.ensure_future(end(future)) for future in futures]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        position = next(position for position, wait in enumerate(waits) if wait.done())
+        waits[position].result()
+        return futures[position]
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+class _AsCompleted[T]:
+    """What ``as_completed`` returns."""
+
+    def __init__(self, futures: list[DurableFuture[T]]) -> None:
+        self._futures = futures
+
+    def __iter__(self) -> Iterator[DurableFuture[T]]:
+        if in_async_workflow():
+            raise DurableCallError("an async workflow writes 'async for future in durable.as_completed(...)'")
+        left = list(self._futures)
+        while left:
+            left.remove(winner := wait_any(*left))
+            yield winner
+
+    async def __aiter__(self) -> AsyncIterator[DurableFuture[T]]:
+        left = list(self._futures)
+        while left:
+            left.remove(winner := await _wait_any_async(left))
+            yield winner
+
+
+def as_completed[T](futures: Iterable[DurableFuture[T]]) -> _AsCompleted[T]:
+    """Go through futures in the order in which they come to an end, which is recorded, so a replay goes the same way.
+
+    ``for future in durable.as_completed(futures): print(future.result())``; in an async workflow ``async for``.
+
+    Args:
+        futures: What ``submit``, ``create_timer`` and ``expect_event`` returned.
+
+    Raises:
+        TypeError: Something else than a future was given.
+    """
+    found = list(futures)
+    _check_futures("as_completed", found)
+    return _AsCompleted(found)
 
 
 def call_activity(name: str, /, *args: Any, **kwargs: Any) -> Any:
@@ -306,6 +445,8 @@ def call_activity(name: str, /, *args: Any, **kwargs: Any) -> Any:
     if scope is None:
         raise DurableCallError(f"durable.call_activity({name!r}) works inside a workflow only")
     check_name("activity", name)  # or the step could not be recorded
+    if scope.is_async:
+        return awaited(scope.submit_activity, name, None, args, kwargs)
     return scope.call_activity(name, None, args, kwargs)
 
 
@@ -319,7 +460,7 @@ def call_workflow(name: str, /, *args: Any, **kwargs: Any) -> Any:
     """
     scope = workflow_scope(f"durable.call_workflow({name!r})")
     check_name("workflow", name)
-    return scope.submit_workflow(name, None, args, kwargs, NO_RUN_OPTIONS).result()
+    return _waited(scope, lambda: scope.submit_workflow(name, None, args, kwargs, NO_RUN_OPTIONS))
 
 
 def info() -> WorkflowInfo | ActivityInfo:
@@ -333,6 +474,30 @@ def info() -> WorkflowInfo | ActivityInfo:
         raise DurableCallError("durable.info() works inside a workflow or an activity only")
     found: WorkflowInfo | ActivityInfo = scope.info()
     return found
+
+
+def _waited(scope: WorkflowScope, begin: Callable[[], DurableFuture[Any]]) -> Any:
+    """Begin a call and return what it comes to; in an async workflow, a coroutine that does."""
+    return awaited(begin) if scope.is_async else begin().result()
+
+
+def _utc(moment: object, what: str) -> datetime:
+    if not isinstance(moment, datetime):
+        raise TypeError(f"{what} takes a datetime, not {type(moment).__name__}")
+    if moment.utcoffset() is None:
+        raise ValueError(
+            f"{what} needs a time zone to know when {moment} is; give it one, as in datetime(2030, 1, 1, tzinfo=UTC)"
+        )
+    return moment.astimezone(UTC)
+
+
+def _check_futures(what: str, futures: Iterable[object]) -> None:
+    for position, future in enumerate(futures):
+        if not isinstance(future, DurableFuture):
+            raise TypeError(
+                f"{what} takes futures; argument {position} is {type(future).__name__}. Pass activity.submit(...), not "
+                "activity(...)"
+            )
 
 
 def _scope_to_log() -> Scope | None:

@@ -16,6 +16,8 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 __all__ = [
+    "ANY_SIGNAL",
+    "HISTORY_FORMAT",
     "NEVER",
     "ActivityExecution",
     "ActivityStatus",
@@ -33,6 +35,14 @@ __all__ = [
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 """The ``wake_at`` of a run that only a signal wakes."""
+
+
+ANY_SIGNAL = "any"
+"""The ``waiting_for`` of a run that every signal wakes."""
+
+
+HISTORY_FORMAT = "py_orchestrate.history/1"
+"""What says of an exported history how it is read."""
 
 
 class WorkflowStatus(str, Enum):  # noqa: UP042 - StrEnum would change str(), which 1.0.2's users may print
@@ -134,13 +144,15 @@ class WorkflowRecord:
         epoch: How often it has been claimed: the fencing token of every write.
         parent_id: The run that called this one as a child workflow; ``None`` for one that a program started.
         wake_at: Not to be claimed before this time; ``NEVER`` where only a signal wakes it, ``None`` where it is ready.
-        waiting_for: The signal that makes it ready: ``event:<name>`` or ``workflow:<id>``; ``None`` for none.
+        waiting_for: The signal that makes it ready: ``event:<name>``, ``workflow:<id>``, or ``ANY_SIGNAL``;
+            ``None`` for none.
         signals: How many signals (events, ends of children, requests) have reached it; tells a run that is about to
             wait whether one came meanwhile.
         request: What its user wants of it and it has not noticed yet.
         deadline: When it is timed out; aware, UTC; ``None`` for never.
         custom_status: What the workflow has published of itself, as the serializer's text; ``None`` for nothing.
         generation: How often it has begun anew, with ``continue_as_new``.
+        version: The version of the code that it began with, or began anew with; ``None`` where that has none.
         created_at: When it was stored; aware, UTC.
         updated_at: When it last changed; aware, UTC.
     """
@@ -163,6 +175,7 @@ class WorkflowRecord:
     deadline: datetime | None = None
     custom_status: str | None = None
     generation: int = 0
+    version: str | None = None
     created_at: datetime
     updated_at: datetime
 
@@ -223,6 +236,7 @@ class WorkflowContinuation:
         taken: The position of the last event that was taken, by the event's name; they are forgotten up to there.
         children: Runs to create with it.
         custom_status: What it publishes of itself; ``None`` leaves what is stored.
+        version: The version of the code that it begins anew with.
         continued_at: When; aware, UTC.
     """
 
@@ -230,6 +244,7 @@ class WorkflowContinuation:
     taken: Mapping[str, int]
     children: tuple[WorkflowRecord, ...] = ()
     custom_status: str | None = None
+    version: str | None = None
     continued_at: datetime
 
 
@@ -282,7 +297,7 @@ class StepRecord(NamedTuple):
 
     Attributes:
         sequence: The call's ordinal in its workflow, from 0. Calls that 1.0.2 recorded have negative ordinals.
-        kind: What was called: ``activity``, ``timer``, ``event``, ``workflow``, ``value``, ``patch`` or
+        kind: What was called: ``activity``, ``timer``, ``event``, ``workflow``, ``choice``, ``value``, ``patch`` or
             ``anew``.
         name: The registered name that was called; of a timer ``sleep``, of an event its name.
         status: One of ``ActivityStatus``, as text.
@@ -294,6 +309,7 @@ class StepRecord(NamedTuple):
         completed_at: When it ended; aware, UTC; ``None`` while running.
         state: What the engine has to know of it beside, as a JSON object: an activity's ``attempt``, when a timer is
             due, a child's id; ``None`` for nothing.
+        version: The version of the activity's code; ``None`` where it has none.
     """
 
     sequence: int
@@ -307,6 +323,7 @@ class StepRecord(NamedTuple):
     started_at: datetime
     completed_at: datetime | None
     state: str | None = None
+    version: str | None = None
 
     @property
     def outcome(self) -> StepOutcome:

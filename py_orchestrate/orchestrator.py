@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -14,21 +13,18 @@ from ._context import current_scope
 from ._control import Control
 from ._engine.engine import Engine
 from ._engine.exits import GRACE_SECONDS
-from ._failures import decode_failure, summarize_failure
 from ._identifiers import check_workflow_id, new_workflow_id
 from ._options import NO_RUN_OPTIONS, RunOptions
-from ._views import status_of, step_of
+from ._results import Results
+from ._views import exported, status_of, step_of
 from .db_manager.base import BaseDatabaseManager
 from .db_manager.sqlite import SQLiteDatabaseManager
 from .decorators import get_registry
-from .errors import WorkflowConflictError, WorkflowFailedError, WorkflowNotFoundError
+from .errors import WorkflowConflictError, WorkflowNotFoundError
 from .models import WorkflowRecord, WorkflowStatus
 from .serialization import JsonSerializer, Serializer
 
 __all__ = ["Orchestrator", "WorkflowHandle"]
-
-_FIRST_WAIT_SECONDS = 0.005
-_LONGEST_WAIT_SECONDS = 0.5
 
 
 class WorkflowHandle:
@@ -89,6 +85,23 @@ class WorkflowHandle:
         """
         return self._orchestrator._result(self.id, timeout)  # noqa: SLF001 - one module's two classes
 
+    async def result_async(self, timeout: float | None = None) -> Any:
+        """Wait for the run to end, without a thread, and return its result; ``await handle`` is the same.
+
+        Args:
+            timeout: Seconds to wait at most; ``None`` waits for ever.
+
+        Raises:
+            TimeoutError: It has not ended in that time; it goes on.
+            WorkflowFailedError: It failed or was cancelled.
+            DurableCallError: Called in an async workflow, where this would not be durable.
+        """
+        return await self._orchestrator._result_async(self.id, timeout)  # noqa: SLF001 - as above
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for the run to end, and return its result; see ``result_async``."""
+        return self.result_async().__await__()
+
     def __repr__(self) -> str:
         """Return the id."""
         return f"WorkflowHandle({self.id!r})"
@@ -142,6 +155,7 @@ class Orchestrator:
             poll_interval_seconds=poll_interval_seconds,
             closes_database=db_manager is None,
         )
+        self._results = Results(self.db, self._engine, self.registry, self._serializer)
         self._control = Control(self.db, self._engine, self._serializer, self._clock)
 
     def start(self) -> None:
@@ -293,6 +307,7 @@ class Orchestrator:
         status: WorkflowStatus | str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
+        version: str | None = None,
     ) -> list[dict[str, Any]]:
         """Return how runs stand, newest first.
 
@@ -301,6 +316,7 @@ class Orchestrator:
             status: Only runs with this status.
             limit: At most so many; ``None`` for all.
             cursor: The ``id`` of the last run of the page before; the page after it is returned.
+            version: Only runs that began with this version of their code; see ``workflow``.
 
         Returns:
             Dictionaries as ``get_workflow_status`` returns them.
@@ -313,7 +329,8 @@ class Orchestrator:
         if limit is not None and limit < 0:
             raise ValueError(f"limit must not be negative, not {limit}")
         wanted = None if status is None else _known_status(status)
-        records = self.db.page_workflows(name=name or None, status=wanted, limit=limit, cursor=cursor)
+        more = {} if version is None else {"version": version}
+        records = self.db.page_workflows(name=name or None, status=wanted, limit=limit, cursor=cursor, **more)
         return [self._status(record) for record in records]
 
     def get_history(self, workflow_id: str) -> list[dict[str, Any]]:
@@ -321,11 +338,11 @@ class Orchestrator:
 
         Returns:
             A dictionary for each: ``sequence``; ``kind`` (``"activity"``, ``"timer"``, ``"event"``, ``"workflow"``,
-            ``"value"``, ``"patch"``, ``"anew"``); ``name``; ``status`` (``"running"``, ``"completed"``,
-            ``"failed"``, ``"waiting"``, ``"retrying"``, ``"cancelled"``); ``attempt``; ``due_at``, when a timer, an
-            event's timeout or the next attempt is due; ``child_id``, a child workflow's id; ``input``; ``output``;
-            ``error_message``; ``error_type``; ``traceback``; ``started_at``; ``completed_at``. Steps that 1.0.2
-            recorded have a negative ``sequence``.
+            ``"choice"``, ``"value"``, ``"patch"``, ``"anew"``); ``name``; ``status`` (``"running"``, ``"completed"``,
+            ``"failed"``, ``"waiting"``, ``"retrying"``, ``"cancelled"``); ``attempt``; ``version`` of the activity's
+            code; ``due_at``, when a timer, an event's timeout or the next attempt is due; ``child_id``, a child
+            workflow's id; ``input``; ``output``; ``error_message``; ``error_type``; ``traceback``; ``started_at``;
+            ``completed_at``. Steps that 1.0.2 recorded have a negative ``sequence``.
 
         Raises:
             WorkflowNotFoundError: No run has the id.
@@ -336,6 +353,21 @@ class Orchestrator:
         if not steps and self.db.read_workflow(workflow_id) is None:
             raise WorkflowNotFoundError(workflow_id)
         return [step_of(step, self._serializer) for step in steps]
+
+    def export_history(self, workflow_id: str) -> dict[str, Any]:
+        """Return a run with its recorded steps, whole and as plain JSON data: to be saved, and checked against code.
+
+        See ``py_orchestrate.testing.check_replay``. It holds the run's arguments and results, as they are stored.
+
+        Raises:
+            WorkflowNotFoundError: No run has the id.
+            InvalidWorkflowIdError: No run can have the id.
+            StorageError: The database cannot be read.
+        """
+        record = self.db.read_workflow(check_workflow_id(workflow_id))
+        if record is None:
+            raise WorkflowNotFoundError(workflow_id)
+        return exported(record, self.db.get_steps(workflow_id))
 
     def wait_for_workflow(self, workflow_id: str, timeout: float | None = None) -> dict[str, Any]:
         """Wait for a run to end, wherever it runs.
@@ -353,7 +385,19 @@ class Orchestrator:
             InvalidWorkflowIdError: No run can have the id.
             StorageError: The database cannot be read.
         """
-        return self._status(self._wait(workflow_id, timeout))
+        return self._status(self._results.wait(workflow_id, timeout))
+
+    async def wait_async(self, workflow_id: str, timeout: float | None = None) -> dict[str, Any]:
+        """Wait for a run to end, in a coroutine: as ``wait_for_workflow``, without a thread that waits.
+
+        Raises:
+            TimeoutError: It has not ended in that time; it goes on.
+            WorkflowNotFoundError: No run has the id.
+            InvalidWorkflowIdError: No run can have the id.
+            DurableCallError: Called in an async workflow, where this would not be durable.
+            StorageError: The database cannot be read.
+        """
+        return self._status(await self._results.wait_async(workflow_id, timeout))
 
     def raise_event(self, workflow_id: str, name: str, payload: Any = None, *, event_id: str | None = None) -> None:
         """Send an event to a run, which gets it from ``durable.wait_for_event``, now or later.
@@ -489,6 +533,7 @@ class Orchestrator:
             status=WorkflowStatus.PROCESSING,
             input=text,
             deadline=deadline,
+            version=definition.version,
             created_at=now,
             updated_at=now,
         )
@@ -502,49 +547,14 @@ class Orchestrator:
             )
         return workflow_id
 
-    def _wait(self, workflow_id: str, timeout: float | None) -> WorkflowRecord:
-        check_workflow_id(workflow_id)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pause = _FIRST_WAIT_SECONDS
-        with self._engine.waiting_for(workflow_id) as ended_here:
-            while True:
-                ended_here.clear()
-                record = self.db.read_workflow(workflow_id)
-                if record is None:
-                    raise WorkflowNotFoundError(workflow_id)
-                if record.status.is_final:
-                    return record
-                self._engine.unwind_if_hopeless(workflow_id)
-                remaining = None if deadline is None else deadline - time.monotonic()
-                if remaining is not None and remaining <= 0:
-                    raise TimeoutError(
-                        f"workflow {workflow_id} ({record.name}) has not ended within {timeout} s; it is "
-                        f"{record.status.value}, in {self._current_activity(record)}"
-                    )
-                # A run of this process sets the event; one of another process is looked for again and again.
-                ended_here.wait(pause if remaining is None else min(pause, remaining))
-                pause = min(pause * 2, _LONGEST_WAIT_SECONDS)
-
     def _result(self, workflow_id: str, timeout: float | None) -> Any:
-        record = self._wait(workflow_id, timeout)
-        if record.status is WorkflowStatus.DONE:
-            types = None
-            if record.name in self.registry.workflows:
-                types = self.registry.workflow_definition(record.name).types
-            return self._serializer.decode(record.output or "null", types=types)
-        summary = summarize_failure(record.error, record.error_message)
-        cause = decode_failure(record.error, record.error_message, self._serializer)
-        raise WorkflowFailedError(
-            workflow_id, record.status.value, record.error_message or "", summary.type_name, summary.traceback_text
-        ) from cause
+        return self._results.result_of(self._results.wait(workflow_id, timeout))
+
+    async def _result_async(self, workflow_id: str, timeout: float | None) -> Any:
+        return self._results.result_of(await self._results.wait_async(workflow_id, timeout))
 
     def _status(self, record: WorkflowRecord) -> dict[str, Any]:
-        return status_of(record, self._serializer, self._current_activity(record))
-
-    def _current_activity(self, record: WorkflowRecord) -> str | None:
-        if record.status is not WorkflowStatus.PROCESSING:
-            return record.current_activity
-        return self._engine.current_activity(record.id) or record.current_activity
+        return status_of(record, self._serializer, self._results.current_activity(record))
 
 
 def _known_status(status: WorkflowStatus | str) -> WorkflowStatus:

@@ -26,7 +26,7 @@ from .._options import ActivityOptions
 from .._registry import WorkflowRegistry
 from ..durable import ActivityInfo
 from ..errors import ActivityCancelledError
-from ..models import ActivityStatus, StepOutcome, StepRecord
+from ..models import NEVER, ActivityStatus, StepOutcome, StepRecord
 from .bodies import Body, BodyRunner, Outcome, PreparedBody
 from .interrupts import InterruptHost, Interrupts
 from .journal import Journal
@@ -76,18 +76,58 @@ class Later(NamedTuple):
 
 
 class Submitted:
-    """One submitted activity.
+    """One submitted activity: what its future waits for; see ``Pending``.
 
     Attributes:
+        sequence: The call's ordinal.
         body: What runs; ``None`` where a recorded outcome is replayed.
         is_shielded: Whether it was submitted under a shield.
         round: What the attempts that run now come to.
     """
 
-    def __init__(self, body: PreparedBody | None, *, is_shielded: bool) -> None:
+    def __init__(
+        self, calls: ActivityCalls, sequence: int, body: PreparedBody | None, *, is_shielded: bool = False
+    ) -> None:
+        self._calls = calls
+        self.sequence = sequence
         self.body = body
         self.is_shielded = is_shielded
         self.round: Future[Outcome | StepOutcome | Later] = Future()
+
+    @property
+    def journal(self) -> Journal:
+        """See ``Pending``."""
+        return self._calls.journal
+
+    @property
+    def is_running(self) -> bool:
+        """See ``Pending``."""
+        return not self.round.done()
+
+    @property
+    def delays_cancellation(self) -> bool:
+        """See ``Pending``: what is undone must not be going on."""
+        return self.is_running
+
+    @property
+    def wake(self) -> tuple[datetime, str | None]:
+        """See ``Pending``: of an activity that waits for another attempt."""
+        later = self.later
+        return (NEVER if later is None else later.due), None
+
+    def look(self) -> bool:
+        """See ``Pending``; the outcome is stored by the thread that it ran on."""
+        if not self.round.done():
+            return False
+        error = self.round.exception()
+        if isinstance(error, Unwind):
+            self.journal.seal(error)
+            raise error
+        return self.later is None
+
+    def settle(self) -> Any:
+        """See ``Pending``."""
+        return self._calls.settle(self)
 
     @property
     def later(self) -> Later | None:
@@ -99,13 +139,18 @@ class Submitted:
 
 
 class ActivityCalls:
-    """The activity calls of one run."""
+    """The activity calls of one run.
+
+    Attributes:
+        something_ended: Is set whenever a submitted activity has ended.
+    """
 
     def __init__(self, host: ActivityHost, journal: Journal, interrupts: Interrupts) -> None:
         self._host = host
         self._journal = journal
         self._interrupts = interrupts
         self._submitted: list[Submitted] = []
+        self.something_ended = threading.Event()
         self._starting = threading.Lock()
         self._is_closed = False
 
@@ -142,21 +187,22 @@ class ActivityCalls:
         self._interrupts.guard()
         sequence, step = self._journal.next("activity", name)
         if step is not None and step.is_final:
-            submitted = Submitted(None, is_shielded=False)
+            submitted = Submitted(self, sequence, None)
             submitted.round.set_result(step)
         else:
             body = self._host.bodies.prepare(Body(sequence, name, args, kwargs, options, step))
             self._journal.store()
             self._interrupts.check(body.call)
-            submitted = Submitted(body, is_shielded=self._interrupts.is_shielded)
+            submitted = Submitted(self, sequence, body, is_shielded=self._interrupts.is_shielded)
             self._submitted.append(submitted)
             if body.due is not None and self._host.clock.now() < body.due:
                 submitted.round.set_result(Later(body, body.record(ActivityStatus.RUNNING, body.due, None), body.due))
             else:
                 self._start(submitted, body)
-        return DurableFuture(lambda: self._settle(submitted))
+        return DurableFuture.of_pending(submitted)
 
-    def _settle(self, submitted: Submitted) -> Any:
+    def settle(self, submitted: Submitted) -> Any:
+        """Wait for the activity's end, and return or raise what it came to."""
         self._journal.check_thread()
         while True:
             round_ = submitted.round
@@ -173,8 +219,7 @@ class ActivityCalls:
                 if submitted.round is not round_:
                     continue
             self._interrupts.guard()
-            if self._interrupts.is_cancellation_due:
-                self._interrupts.cancel(outcome.body.call)
+            self._interrupts.check_wait(outcome.body.call)
             self._interrupts.suspend(outcome.due)
         if submitted.body is not None:
             self._refuse_cancelled(submitted.body, outcome)
@@ -281,6 +326,7 @@ class ActivityCalls:
             round_.set_exception(error)
         else:
             round_.set_result(outcome)
+        self.something_ended.set()
 
     def start_due(self) -> None:
         """Start the attempts that are due; called by the background loop, on its thread."""
@@ -332,6 +378,7 @@ class ActivityScope:
     __slots__ = ("_body", "_calls", "_is_shielded", "pulse")
 
     is_workflow = False
+    is_async = False
 
     def __init__(self, calls: ActivityCalls, body: PreparedBody, *, is_shielded: bool) -> None:
         self._calls = calls

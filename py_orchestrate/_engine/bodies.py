@@ -10,7 +10,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .._clock import Clock
 from .._context import Scope, Unwind, reset_scope, set_scope
@@ -22,6 +22,9 @@ from ..models import ActivityStatus, StepOutcome, StepRecord
 from ..serialization import Serializer
 from .calls import Call
 from .time_limits import Limits, Pulse, run_limited
+
+if TYPE_CHECKING:
+    from .executors import Leaver
 
 
 class LimitedScope(Scope, Protocol):
@@ -131,11 +134,13 @@ class BodyRunner:
         serializer: Serializer,
         clock: Clock,
         await_coroutine: Callable[..., Any],
+        leaver: Leaver,
     ) -> None:
         self._registry = registry
         self._serializer = serializer
         self._clock = clock
         self._await = await_coroutine
+        self._leaver = leaver
 
     def prepare(self, body: Body) -> PreparedBody:
         """Resolve the name and fix the arguments, in the workflow's thread, at the moment of the call."""
@@ -148,7 +153,8 @@ class BodyRunner:
         except Exception as error:  # noqa: BLE001 - recorded as the call's failure
             return PreparedBody(Call(body.sequence, "activity", body.name, "{}"), None, {}, error)
         options = definition.options if body.options is None else body.options
-        prepared = PreparedBody(Call(body.sequence, "activity", body.name, text), definition, copy, None, options)
+        call = Call(body.sequence, "activity", body.name, text, definition.options.version)
+        prepared = PreparedBody(call, definition, copy, None, options)
         if body.step is None or body.step.state is None:
             return prepared
         state = json.loads(body.step.state)
@@ -199,13 +205,36 @@ class BodyRunner:
         token = set_scope(scope)
         try:
             if not prepared.options.limits_time:
-                result = definition.call(prepared.arguments, *first)
-                return self._await(result) if definition.is_async else result
-            return self._call_limited(prepared, definition, scope.pulse)
+                return self._call_unlimited(prepared, definition, scope, first)
+            return self._call_limited(prepared, definition, scope)
         finally:
             reset_scope(token)
 
-    def _call_limited(self, prepared: PreparedBody, definition: Definition, pulse: Pulse) -> Any:
+    def _call_unlimited(
+        self,
+        prepared: PreparedBody,
+        definition: Definition,
+        scope: LimitedScope,
+        first: tuple[Any, ...],
+        on_start: Callable[[Callable[[], object]], object] | None = None,
+    ) -> Any:
+        executor = prepared.options.executor
+        if executor is not None:
+            from .executors import run_on_executor  # with pickle, which others need not load
+
+            return run_on_executor(
+                executor,
+                definition,
+                prepared.arguments,
+                scope.info(),
+                on_start=on_start or _ignore,
+                leaver=self._leaver,
+                unwind=scope.unwind,
+            )
+        result = definition.call(prepared.arguments, *first)
+        return self._await(result, on_start) if definition.is_async else result
+
+    def _call_limited(self, prepared: PreparedBody, definition: Definition, scope: LimitedScope) -> Any:
         options = prepared.options
         left = options.total_timeout
         if left is not None and prepared.first_at is not None:
@@ -213,10 +242,9 @@ class BodyRunner:
         limits = Limits(options.timeout, options.heartbeat_timeout, options.total_timeout, left)
 
         def body() -> Any:
-            result = definition.call(prepared.arguments)
-            return self._await(result, pulse.can_be_ended_by) if definition.is_async else result
+            return self._call_unlimited(prepared, definition, scope, (), scope.pulse.can_be_ended_by)
 
-        return run_limited(body, pulse, self._clock, prepared.call.name, limits)
+        return run_limited(body, scope.pulse, self._clock, prepared.call.name, limits)
 
     def _encode(self, definition: Definition, result: Any) -> tuple[str, Any]:
         try:
@@ -233,6 +261,10 @@ class BodyRunner:
         record = prepared.record(ActivityStatus.FAILED, first_at, self._clock.now(), failure=failure)
         decoded = decode_failure(failure.document, failure.message, self._serializer)
         return Outcome(record, None, decoded, error, first_at, may_be_retried)
+
+
+def _ignore(_end: Callable[[], object]) -> None:
+    """Take no note of what would end a body: it has no limit."""
 
 
 def better_error(result: Any, what: str, error: SerializationError) -> SerializationError:

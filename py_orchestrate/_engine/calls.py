@@ -18,12 +18,14 @@ class Call(NamedTuple):
         kind: What is called; see ``StepRecord``.
         name: The name that is called.
         arguments: The arguments, as the serializer's text.
+        version: The version of the activity's code.
     """
 
     sequence: int
     kind: str
     name: str
     arguments: str = "null"
+    version: str | None = None
 
     def step(
         self,
@@ -48,4 +50,5 @@ class Call(NamedTuple):
             started_at,
             completed_at,
             None if state is None else json.dumps(state),
+            self.version,
         )

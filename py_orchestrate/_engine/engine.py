@@ -89,9 +89,9 @@ class Engine:
         self._capacity = self._max_workers
         self._something_waits = False
         self._runs: dict[str, WorkflowRun] = {}
-        self._waiters: dict[str, list[threading.Event]] = {}
+        self._waiters: dict[str, list[Callable[[], None]]] = {}
         self._loop = EventLoopThread()
-        self.bodies = BodyRunner(self.registry, self.serializer, self.clock, self._loop.run)
+        self.bodies = BodyRunner(self.registry, self.serializer, self.clock, self._loop.run, self)
         self._workers = WorkerPool("worker", self._max_workers)
         self._activity_threads = WorkerPool("activity", self._max_workers)
         self._recovery = RecoveryLoop(self, poll_interval_seconds=self._poll_interval)
@@ -416,6 +416,13 @@ class Engine:
         """See ``RunHost``."""
         self.wake()
 
+    def notice_event(self, workflow_id: str) -> None:
+        """Look for a run that an event was sent to, be it that it runs here and waits for the first of several."""
+        run = self._runs.get(workflow_id)
+        if run is not None:
+            run.rouse()
+        self.wake()
+
     def notice_request(self, workflow_id: str, request: ControlRequest | None) -> None:
         """See ``RunHost``."""
         run = self._runs.get(workflow_id)
@@ -433,31 +440,34 @@ class Engine:
         """See ``RecoveryHost``."""
         return list(self.registry.workflows)
 
+    def version_of(self, name: str) -> str | None:
+        """Return the version of a workflow's code; ``None`` where it has none, or is not registered here."""
+        return self.registry.workflow_definition(name).version if name in self.registry.workflows else None
+
     def current_activity(self, workflow_id: str) -> str | None:
         """Return the activity that a run of this engine is in; ``None`` where it does not run here."""
         run = self._runs.get(workflow_id)
         return None if run is None else run.current_activity
 
     @contextlib.contextmanager
-    def waiting_for(self, workflow_id: str) -> Iterator[threading.Event]:
-        """Lend an event that is set whenever a run of this engine ends or leaves, and when the engine stops.
+    def waiting_for(self, workflow_id: str, notify: Callable[[], None]) -> Iterator[None]:
+        """Call ``notify``, on any thread, whenever a run of this engine ends or leaves, and when the engine stops.
 
         A worker that waits is replaced by another for as long, so that workflows that wait for others cannot use up the
         workers that those need.
         """
-        event = threading.Event()
         with self._lock:
-            self._waiters.setdefault(workflow_id, []).append(event)
+            self._waiters.setdefault(workflow_id, []).append(notify)
         holds_worker = self._holds_worker()
         if holds_worker:
             self._change_capacity(+1)
         try:
-            yield event
+            yield
         finally:
             if holds_worker:
                 self._change_capacity(-1)
             with self._lock:
-                self._waiters[workflow_id].remove(event)
+                self._waiters[workflow_id].remove(notify)
                 if not self._waiters[workflow_id]:
                     del self._waiters[workflow_id]
 
@@ -481,8 +491,8 @@ class Engine:
 
     def _rouse(self, workflow_id: str) -> None:
         with self._lock:
-            for waiter in self._waiters.get(workflow_id, ()):
-                waiter.set()
+            for notify in self._waiters.get(workflow_id, ()):
+                notify()
 
     def _change_capacity(self, by: int) -> None:
         with self._lock:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, NoReturn, Protocol
 
@@ -30,6 +31,9 @@ from ..models import ActivityStatus, ControlRequest, StepOutcome
 from ..serialization import Serializer
 from .calls import Call
 from .journal import Journal, JournalHost
+
+# In an async workflow each task has shields of its own.
+_shields: ContextVar[int] = ContextVar("py_orchestrate_shields", default=0)
 
 
 class InterruptHost(JournalHost, Protocol):
@@ -58,7 +62,6 @@ class Interrupts:
     def __init__(self, host: InterruptHost, journal: Journal) -> None:
         self._host = host
         self._journal = journal
-        self._shields = 0
         self.raised: WorkflowCancelled | None = None
         self.waits = False
         self.wake_at: datetime | None = None
@@ -75,7 +78,7 @@ class Interrupts:
             WorkflowCancelled: The run is cancelled, and this is not under a shield.
         """
         self._journal.check()
-        if self.raised is not None and not self._shields:
+        if self.raised is not None and not self.is_shielded:
             raise _again(self.raised)
 
     def check(self, call: Call) -> None:
@@ -86,7 +89,19 @@ class Interrupts:
             Unwind: The run is paused here.
         """
         # Where steps behind this one are recorded, the code went on from here before: no other way may be taken.
-        if self.is_cancellation_due and call.sequence >= self._journal.history.last:
+        if call.sequence >= self._journal.history.last:
+            self.check_wait(call)
+        elif self._journal.request is ControlRequest.PAUSE:
+            self.suspend(None)
+
+    def check_wait(self, call: Call) -> None:
+        """Raise if something keeps the code from waiting for the end of a call that it has made before.
+
+        Raises:
+            WorkflowCancelled: The run's cancellation is raised here.
+            Unwind: The run is paused here.
+        """
+        if self.is_cancellation_due:
             self.cancel(call)
         if self._journal.request is ControlRequest.PAUSE:
             self.suspend(None)
@@ -94,12 +109,12 @@ class Interrupts:
     @property
     def is_shielded(self) -> bool:
         """Whether the code is under a shield."""
-        return self._shields > 0
+        return _shields.get() > 0
 
     @property
     def is_cancellation_due(self) -> bool:
         """Whether the run is to be cancelled, and may be here."""
-        return not self._shields and self.raised is None and self.is_cancellation_wanted
+        return not self.is_shielded and self.raised is None and self.is_cancellation_wanted
 
     @property
     def is_cancellation_wanted(self) -> bool:
@@ -116,11 +131,12 @@ class Interrupts:
     def shield(self) -> Iterator[None]:
         """Keep the cancellation out."""
         self._journal.check_thread()
-        self._shields += 1
+        _shields.set(_shields.get() + 1)
         try:
             yield
         finally:
-            self._shields -= 1
+            # No reset(): a coroutine that is closed from outside ends its blocks in another context.
+            _shields.set(max(0, _shields.get() - 1))
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 
@@ -187,7 +203,7 @@ class Interrupts:
             Unwind: Always.
         """
         deadline = self._journal.record.deadline
-        if wake_at is not None and deadline is not None and self.raised is None and not self._shields:
+        if wake_at is not None and deadline is not None and self.raised is None and not self.is_shielded:
             # One that has passed is being waited out: for a child that is cancelled.
             wake_at = wake_at if self.is_timed_out else min(wake_at, deadline)
         self.waits, self.wake_at, self.waiting_for = True, wake_at, waiting_for

@@ -86,7 +86,7 @@ class Journal:
         self._thread = threading.get_ident()
         self._keeping = threading.Lock()
         self._steps: list[StepRecord] = []
-        self._children: list[WorkflowRecord] = []
+        self._children: dict[str, WorkflowRecord] = {}
         self._running: dict[int, StepRecord] = {}
         self._published = record.custom_status
         self._to_publish: str | None = None
@@ -206,7 +206,11 @@ class Journal:
             self._running.pop(step.sequence, None)
             self._steps.append(step)
             if child is not None:
-                self._children.append(child)
+                self._children[child.id] = child
+
+    def is_kept(self, child_id: str) -> bool:
+        """Return whether a child workflow is not stored yet, so that it cannot have ended."""
+        return child_id in self._children
 
     def publish(self, custom_status: str) -> None:
         """Keep what the run publishes of itself until the next write."""
@@ -233,7 +237,7 @@ class Journal:
             if not self._steps and self._to_publish is None:
                 return
             try:
-                self._host.persist(lambda: self._write(self._steps, self._children, to_publish=self._to_publish))
+                self._host.persist(lambda: self._write(self._steps, self._new_children, to_publish=self._to_publish))
             except Unwind as signal:
                 self.seal(signal)
                 raise
@@ -258,7 +262,7 @@ class Journal:
                 return
             steps = [*self._steps, *self._running.values()]
             activity = self.current_activity if steps else None
-            self._write(steps, self._children, activity, self._to_publish)
+            self._write(steps, self._new_children, activity, self._to_publish)
             self._running.clear()  # marked once is enough
             self._forget()
         except ClaimLostError as lost:
@@ -276,7 +280,7 @@ class Journal:
         """Return what is not stored yet, to be stored with the run's end: steps, children, custom status."""
         return {
             "steps": tuple(self._steps),
-            "children": tuple(self._children),
+            "children": self._new_children,
             "custom_status": self._to_publish,
         }
 
@@ -285,7 +289,7 @@ class Journal:
         try:
             with self._keeping:
                 if self._steps or self._to_publish is not None:
-                    self._write(self._steps, self._children, to_publish=self._to_publish)
+                    self._write(self._steps, self._new_children, to_publish=self._to_publish)
                     self._forget()
             self._host.database.release_workflow(self.record.id, self.record.epoch)
         except ClaimLostError as lost:
@@ -309,11 +313,15 @@ class Journal:
         if request is ControlRequest.CANCEL or self.request is not ControlRequest.CANCEL:
             self.request = request
 
+    @property
+    def _new_children(self) -> tuple[WorkflowRecord, ...]:
+        return tuple(self._children.values())
+
     def _forget(self) -> None:
         self._steps = []
         self._published, self._to_publish = self._to_publish or self._published, None
         if self._children:
-            self._children = []
+            self._children = {}
             self._host.notice_children()
 
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from datetime import datetime
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from .._context import Unwind, set_scope
 from .._failures import Failure, encode_failure, user_traceback
-from .._futures import DurableFuture
+from .._futures import DurableFuture, Pending
 from .._options import ActivityOptions, RunOptions
-from .._registry import Definition
+from .._registry import Definition, is_coroutine_function
 from ..durable import WorkflowInfo
 from ..errors import SerializationError, WorkflowCancelled
 from ..models import (
@@ -30,13 +31,19 @@ from ..models import (
     WorkflowStatus,
     WorkflowSuspension,
 )
+from ..retry import later, seconds_of
 from .activities import ActivityCalls, ActivityHost
 from .bodies import better_error
 from .calls import Call
+from .children import Children, child_id_of
+from .choices import Choices
 from .interrupts import Interrupts
 from .journal import Journal, non_determinism
 from .values import Values
-from .waits import WaitHost, Waits, child_id_of
+from .waits import WaitHost, Waits
+
+if TYPE_CHECKING:
+    from .event_loop import WorkflowLoop
 
 _logger = logging.getLogger(__name__)
 
@@ -71,6 +78,9 @@ class WorkflowRun:
         self._interrupts = Interrupts(host, self.journal)
         self._activities = ActivityCalls(host, self.journal, self._interrupts)
         self._waits = Waits(host, self.journal, self._interrupts)
+        self._children = Children(host, self.journal, self._interrupts)
+        self._choices = Choices(host, self.journal, self._interrupts, self._activities.something_ended)
+        self._loop: WorkflowLoop | None = None
         self._values = Values(host, self.journal, self._interrupts)
 
     # --- the attempt ------------------------------------------------------------------------------------------------
@@ -133,6 +143,7 @@ class WorkflowRun:
             taken=self._waits.taken_events(),
             children=rest["children"],
             custom_status=rest["custom_status"],
+            version=self._host.registry.workflow_definition(self.record.name).version,
             continued_at=self._host.clock.now(),
         )
 
@@ -140,7 +151,16 @@ class WorkflowRun:
         set_scope(self)  # in a context of its own, so there is nothing to take back
         definition = self._host.registry.workflow_definition(self.record.name)
         arguments = self._host.serializer.decode(self.record.input, types=definition.types)
-        return self._encode_result(definition, definition.call(arguments))
+        result = definition.call(arguments)
+        if definition.is_async:
+            result = self._loop_of_its_own().run(result)
+        return self._encode_result(definition, result)
+
+    def _loop_of_its_own(self) -> WorkflowLoop:
+        from .event_loop import WorkflowLoop  # asyncio is half of this package's import time
+
+        self._loop = WorkflowLoop(self, self._interrupts)  # type: ignore[abstract]  # what it lacks, it refuses
+        return self._loop
 
     def _encode_result(self, definition: Definition, result: Any) -> str:
         what = f"workflow {definition.name!r}"
@@ -224,6 +244,11 @@ class WorkflowRun:
         """Take note of what was requested of the run; on any thread."""
         if self.journal.request is not ControlRequest.CANCEL:  # which cannot be withdrawn
             self.journal.request = request
+        self.rouse()
+
+    def rouse(self) -> None:
+        """Let a run that waits on its thread look at what has changed; on any thread."""
+        self._activities.something_ended.set()
 
     # --- durable calls, from the workflow's code (see ``WorkflowScope``) ----------------------------------------------
 
@@ -255,18 +280,50 @@ class WorkflowRun:
         """See ``WorkflowScope``."""
         if self.journal.history.has_legacy or not self._host.can_wait:
             # 1.0.2 recorded a nested workflow's steps as its caller's, and so does a store that has no children.
-            return DurableFuture.of_call(function or self._host.registry.get_workflow(name), *args, **kwargs)
-        return self._waits.start_child(name, args, kwargs, options)
+            function = function or self._host.registry.get_workflow(name)
+            if is_coroutine_function(function):
+                self._host.require_waiting("run async child workflows")
+            return DurableFuture.of_call(function, *args, **kwargs)
+        return DurableFuture.of_pending(self._children.start(name, args, kwargs, options))
 
-    def sleep_until(self, moment: Callable[[datetime], datetime], arguments: str) -> None:
+    def timer(
+        self, moment: Callable[[datetime], datetime], arguments: str, *, begin: bool = True
+    ) -> DurableFuture[None]:
         """See ``WorkflowScope``."""
         self._host.require_waiting("keep timers")
-        self._waits.sleep_until(moment, arguments)
+        timer = self._waits.timer(moment, arguments)
+        return DurableFuture.of_pending(timer.begin() if begin or self.is_async else timer)
 
-    def wait_for_event(self, name: str, timeout: float | None, deadline_of: Callable[[datetime], datetime]) -> Any:
+    def expect_event(
+        self, name: str, timeout: float | None, deadline_of: Callable[[datetime], datetime], *, begin: bool = True
+    ) -> DurableFuture[Any]:
         """See ``WorkflowScope``."""
         self._host.require_waiting("keep events")
-        return self._waits.wait_for_event(name, timeout, deadline_of)
+        event = self._waits.expected_event(name, timeout, deadline_of)
+        return DurableFuture.of_pending(event.begin() if begin or self.is_async else event)
+
+    def wait_any(self, pendings: Sequence[Pending | None]) -> int:
+        """See ``WorkflowScope``."""
+        return self._choices.first(pendings)
+
+    @property
+    def is_async(self) -> bool:
+        """See ``Scope``."""
+        return self._loop is not None
+
+    def wait_async(self, pending: Pending) -> Generator[Any, None, Any]:
+        """See ``WorkflowScope``."""
+        assert self._loop is not None  # noqa: S101 - the caller has asked
+        return self._loop.wait(pending)
+
+    def loop_timer(self, seconds: float) -> Pending:
+        """See ``LoopHost``."""
+        seconds = seconds_of(seconds, "a delay of asyncio's")
+        return self.timer(lambda now: later(now, seconds), json.dumps({"seconds": seconds})).pending  # type: ignore[return-value]
+
+    def ended(self, candidates: Sequence[Pending]) -> list[int]:
+        """See ``LoopHost``."""
+        return self._choices.ended(candidates)
 
     def record_value(self, name: str, make: Callable[[], Any]) -> Any:
         """See ``WorkflowScope``."""
@@ -324,6 +381,7 @@ class WorkflowRun:
         return WorkflowInfo(
             workflow_id=self.record.id,
             name=self.record.name,
+            version=self.record.version,
             attempt=self.record.epoch,
             sequence=self.journal.sequence,
             is_replaying=self.journal.is_replaying,

@@ -1,38 +1,23 @@
-"""Waiting without a worker: for a time, an event, or a child workflow.
+"""Waiting without a worker: for a time or an event; and what waiting for a child workflow shares with that.
 
 Each wait is a step. Where it is not over, the step is stored as ``waiting``, together with what the run waits for, and
 the run leaves its worker; when it is replayed, the step says what was waited for and since when, so that neither a
 crash nor a slow start moves a deadline. Nothing is marked as taken in the store: an event is taken by the step that
 names its position, so it is taken as durably as the step is stored, and once.
-
-A child workflow is created in the same write as its parent's step, under an id made of the parent's id and the step's
-ordinal, so it is created once. Its end makes the parent ready, in the same write.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from .._clock import Clock
-from .._failures import Failure, encode_failure
-from .._futures import DurableFuture
-from .._identifiers import MAX_WORKFLOW_ID_LENGTH
-from .._options import RunOptions
+from .._failures import encode_failure
 from .._registry import WorkflowRegistry
-from ..errors import EventTimeoutError, WorkflowConflictError, WorkflowFailedError
-from ..models import (
-    NEVER,
-    ActivityStatus,
-    EventRecord,
-    StepOutcome,
-    WorkflowRecord,
-    WorkflowStatus,
-)
+from ..errors import EventTimeoutError
+from ..models import NEVER, ActivityStatus, EventRecord, StepOutcome
 from .calls import Call
 from .interrupts import InterruptHost, Interrupts
 from .journal import Journal
@@ -55,253 +40,213 @@ class WaitHost(InterruptHost, Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Child:
-    """One child workflow, as its parent's call stands.
+class WaitPart:
+    """What the waits of one run share, on the workflow's thread.
+
+    Attributes:
+        host: The engine around.
+        journal: The run's journal.
+        interrupts: What stops the run's calls.
+    """
+
+    def __init__(self, host: WaitHost, journal: Journal, interrupts: Interrupts) -> None:
+        self.host = host
+        self.journal = journal
+        self.interrupts = interrupts
+
+    def next(self, kind: str, name: str) -> tuple[int, StepOutcome | None]:
+        """Return the next call's ordinal, and what is recorded of it."""
+        self.interrupts.guard()
+        return self.journal.next(kind, name)
+
+    def failed(self, call: Call, error: Exception, started_at: datetime) -> StepOutcome:
+        """Record that a wait has failed, and return the outcome."""
+        failure = encode_failure(error, self.host.serializer)
+        step = call.step(ActivityStatus.FAILED, started_at, self.host.clock.now(), failure=failure)
+        self.journal.keep(step)
+        return step.outcome
+
+
+class Wait:
+    """One wait, as its call stands: what its future waits for; see ``Pending``.
 
     Attributes:
         call: The call.
-        workflow_id: The child's id.
-        is_new: Whether it is created in this attempt, and cannot have ended.
-        settled: What the call has come to.
+        outcome: What it has come to.
     """
 
-    call: Call
-    workflow_id: str
-    is_new: bool = False
-    settled: StepOutcome | None = None
+    is_running = False
+
+    def __init__(self, part: WaitPart, call: Call, step: StepOutcome | None, state: dict[str, Any]) -> None:
+        self.call = call
+        self.outcome = step if step is not None and step.is_final else None
+        self._part = part
+        self._state = state
+        self._is_recorded = step is not None
 
     @property
-    def state(self) -> dict[str, Any]:
-        """What the step has to know of it."""
-        return {"workflow_id": self.workflow_id}
+    def journal(self) -> Journal:
+        """See ``Pending``."""
+        return self._part.journal
+
+    @property
+    def sequence(self) -> int:
+        """See ``Pending``."""
+        return self.call.sequence
+
+    @property
+    def wake(self) -> tuple[datetime, str | None]:
+        """See ``Pending``."""
+        raise NotImplementedError
+
+    @property
+    def since(self) -> datetime:
+        """When the call was made for the first time."""
+        return datetime.fromisoformat(self._state["since"])
+
+    @property
+    def delays_cancellation(self) -> bool:
+        """See ``Pending``."""
+        return False
+
+    def begin(self) -> Self:
+        """Record that it is waited for, unless that is recorded."""
+        if not self._is_recorded:
+            self._is_recorded = True
+            self._part.journal.keep(self.call.step(ActivityStatus.WAITING, self.since, None, state=self._state))
+        return self
+
+    def look(self) -> bool:
+        """See ``Pending``."""
+        if self.outcome is None:
+            self.outcome = self._end()
+        return self.outcome is not None
+
+    def settle(self) -> Any:
+        """See ``Pending``."""
+        self._part.journal.check_thread()
+        if self.outcome is None:
+            self._part.interrupts.guard()
+            self._part.interrupts.check_wait(self.call)
+            if not self.look():
+                self.begin()
+                self._part.interrupts.suspend(*self.wake)
+        assert self.outcome is not None  # noqa: S101 - or the run would have left
+        return self._part.interrupts.replay(self.outcome)
+
+    def _end(self) -> StepOutcome | None:
+        """Return what the wait has come to, recorded; ``None`` if it is not over."""
+        raise NotImplementedError
 
 
-class Waits:
-    """The waits of one run, on the workflow's thread."""
+class Timer(Wait):
+    """A wait for a time."""
+
+    @property
+    def wake(self) -> tuple[datetime, str | None]:
+        """See ``Pending``."""
+        return datetime.fromisoformat(self._state["wake_at"]), None
+
+    def _end(self) -> StepOutcome | None:
+        now = self._part.host.clock.now()
+        if now < self.wake[0]:
+            return None
+        step = self.call.step(ActivityStatus.COMPLETED, self.since, now, output="null", state=self._state)
+        self._part.journal.keep(step)
+        return step.outcome
+
+
+class ExpectedEvent(Wait):
+    """A wait for an event."""
+
+    def __init__(self, part: Waits, call: Call, step: StepOutcome | None, state: dict[str, Any]) -> None:
+        super().__init__(part, call, step, state)
+        self._waits = part
+
+    @property
+    def wake(self) -> tuple[datetime, str | None]:
+        """See ``Pending``."""
+        deadline = self._state["deadline"]
+        return NEVER if deadline is None else datetime.fromisoformat(deadline), f"event:{self.call.name}"
+
+    def _end(self) -> StepOutcome | None:
+        """Take the oldest event of the name that was not taken yet."""
+        now, name, deadline = self._part.host.clock.now(), self.call.name, self.wake[0]
+        # What is there before the deadline counts, whatever its sender's clock says; after it, that is all to go by.
+        event = self._waits.oldest_event(name, deadline if now >= deadline else None)
+        if event is not None:
+            state = {**self._state, "event": event.position}
+            step = self.call.step(ActivityStatus.COMPLETED, self.since, now, output=event.payload, state=state)
+            self._part.interrupts.replay(step.outcome)  # one that cannot be read fails the run before it is taken
+            self._part.journal.keep(step)
+            self._waits.take(name, event.position)
+            return step.outcome
+        if now >= deadline:
+            timeout = json.loads(self.call.arguments)["timeout"]
+            error = EventTimeoutError(f"no event {name!r} was sent within {timeout} s")
+            return self._part.failed(self.call, error, self.since)
+        return None
+
+
+class Waits(WaitPart):
+    """The timers and the expected events of one run."""
 
     def __init__(self, host: WaitHost, journal: Journal, interrupts: Interrupts) -> None:
-        self._host = host
-        self._journal = journal
-        self._interrupts = interrupts
+        super().__init__(host, journal, interrupts)
         self._taken: dict[str, int] | None = None
 
-    # --- time ---------------------------------------------------------------------------------------------------------
-
-    def sleep_until(self, moment: Callable[[datetime], datetime], arguments: str) -> None:
-        """Wait for a time, which is worked out from now when the call is made for the first time."""
-        sequence, step = self._next("timer", "sleep")
-        if step is not None and step.is_final:
-            self._replayed(step)
-            return
+    def timer(self, moment: Callable[[datetime], datetime], arguments: str) -> Timer:
+        """Return a timer, for a time that is worked out from now when the call is made for the first time."""
+        sequence, step = self.next("timer", "sleep")
         call = Call(sequence, "timer", "sleep", arguments)
-        now = self._host.clock.now()
-        state = _state(step) if step is not None else {"wake_at": moment(now).isoformat(), "since": now.isoformat()}
-        due, since = datetime.fromisoformat(state["wake_at"]), datetime.fromisoformat(state["since"])
-        self._interrupts.check(call)
-        if now < due:
-            if step is None:
-                self._journal.keep(call.step(ActivityStatus.WAITING, since, None, state=state))
-            self._interrupts.suspend(due)
-        self._journal.keep(call.step(ActivityStatus.COMPLETED, since, now, output="null", state=state))
-
-    # --- events -------------------------------------------------------------------------------------------------------
-
-    def wait_for_event(self, name: str, timeout: float | None, deadline_of: Callable[[datetime], datetime]) -> Any:
-        """Wait for the oldest event of the name that was not taken yet.
-
-        Raises:
-            EventTimeoutError: None was sent in time.
-        """
-        sequence, step = self._next("event", name)
-        if step is not None and step.is_final:
-            return self._replayed(step)
-        call = Call(sequence, "event", name, json.dumps({"timeout": timeout}))
-        now = self._host.clock.now()
         if step is not None:
-            state = _state(step)
-        else:
-            until = None if timeout is None else deadline_of(now).isoformat()
-            state = {"deadline": until, "since": now.isoformat()}
-        since = datetime.fromisoformat(state["since"])
-        deadline = None if state["deadline"] is None else datetime.fromisoformat(state["deadline"])
-        self._interrupts.check(call)
-        # What is there before the deadline counts, whatever its sender's clock says; after it, that is all to go by.
-        event = self._oldest_event(name, deadline if deadline is not None and now >= deadline else None)
-        if event is not None:
-            state["event"] = event.position
-            taken = call.step(ActivityStatus.COMPLETED, since, now, output=event.payload, state=state)
-            value = self._replayed(taken.outcome)
-            self._journal.keep(taken)
-            self._taken_events()[name] = event.position
-            return value
-        if deadline is not None and now >= deadline:
-            error = EventTimeoutError(f"no event {name!r} was sent within {timeout} s")
-            return self._replayed(self._failed(call, error, since))
-        if step is None:
-            self._journal.keep(call.step(ActivityStatus.WAITING, since, None, state=state))
-        return self._interrupts.suspend(NEVER if deadline is None else deadline, f"event:{name}")
+            return Timer(self, call, step, state_of(step))
+        self.interrupts.check(call)
+        now = self.host.clock.now()
+        return Timer(self, call, None, {"wake_at": moment(now).isoformat(), "since": now.isoformat()})
 
-    def _oldest_event(self, name: str, sent_by: datetime | None) -> EventRecord | None:
+    def expected_event(
+        self, name: str, timeout: float | None, deadline_of: Callable[[datetime], datetime]
+    ) -> ExpectedEvent:
+        """Return the wait for an event."""
+        sequence, step = self.next("event", name)
+        call = Call(sequence, "event", name, json.dumps({"timeout": timeout}))
+        if step is not None:
+            return ExpectedEvent(self, call, step, state_of(step))
+        self.interrupts.check(call)
+        now = self.host.clock.now()
+        deadline = None if timeout is None else deadline_of(now).isoformat()
+        return ExpectedEvent(self, call, None, {"deadline": deadline, "since": now.isoformat()})
+
+    def oldest_event(self, name: str, sent_by: datetime | None) -> EventRecord | None:
         """Return the oldest event of the name that was not taken yet, unless it was sent too late."""
         after = self._taken_events().get(name, 0)
-        database, workflow_id = self._host.database, self._journal.record.id
-        found: list[EventRecord] = self._host.persist(
+        database, workflow_id = self.host.database, self.journal.record.id
+        found: list[EventRecord] = self.host.persist(
             lambda: database.load_events(workflow_id, name=name, after=after, limit=1)
         )
         if not found or (sent_by is not None and found[0].sent_at > sent_by):
             return None
         return found[0]
 
+    def take(self, name: str, position: int) -> None:
+        """Note that an event was taken."""
+        self._taken_events()[name] = position
+
     def taken_events(self) -> dict[str, int]:
         """Return the position of the last event of each name that was taken, here and before."""
         return dict(self._taken_events())
 
     def _taken_events(self) -> dict[str, int]:
-        """Return the position of the last event of each name that was taken."""
         if self._taken is None:
             self._taken = {}
-            for step in self._journal.history.of_kind("event"):
+            for step in self.journal.history.of_kind("event"):
                 if step.status == _COMPLETED:
-                    self._taken[step.name] = max(self._taken.get(step.name, 0), _state(step)["event"])
+                    self._taken[step.name] = max(self._taken.get(step.name, 0), state_of(step)["event"])
         return self._taken
 
-    # --- child workflows ----------------------------------------------------------------------------------------------
 
-    def start_child(
-        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: RunOptions
-    ) -> DurableFuture[Any]:
-        """Start a child workflow and return its future."""
-        sequence, step = self._next("workflow", name)
-        if step is None:
-            child = self._new_child(sequence, name, args, kwargs, options)
-        else:
-            child = Child(Call(sequence, "workflow", name), _state(step).get("workflow_id", ""))
-            if step.is_final:
-                child.settled = step
-        if child.settled is None and not self._interrupts.is_shielded:
-            self._interrupts.children[sequence] = child.workflow_id
-        return DurableFuture(lambda: self._settle(child))
-
-    def _new_child(
-        self, sequence: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: RunOptions
-    ) -> Child:
-        now = self._host.clock.now()
-        try:
-            definition = self._host.registry.workflow_definition(name)
-            what = f"argument of workflow {name!r}"
-            arguments = definition.bind(args, kwargs)
-            text, _ = self._host.serializer.encode(arguments, what=what, types=definition.types)
-            deadline = options.deadline(now)
-            child_id, exists = self._place_of_child(options.workflow_id, sequence, (name, text))
-        except Exception as error:  # noqa: BLE001 - recorded as the call's failure
-            call = Call(sequence, "workflow", name)
-            return Child(call, "", settled=self._failed(call, error, now))
-        call = Call(sequence, "workflow", name, text)
-        self._interrupts.check(call)
-        record = WorkflowRecord(
-            id=child_id,
-            name=name,
-            status=WorkflowStatus.PROCESSING,
-            input=text,
-            parent_id=self._journal.record.id,
-            deadline=deadline,
-            created_at=now,
-            updated_at=now,
-        )
-        child = Child(call, child_id, is_new=not exists)
-        self._journal.keep(call.step(ActivityStatus.WAITING, now, None, state=child.state), record)
-        return child
-
-    def _place_of_child(self, own_id: str | None, sequence: int, what: tuple[str, str]) -> tuple[str, bool]:
-        """Return the id of a child, and whether that is there already, by a call with the same id of the user's own.
-
-        Raises:
-            WorkflowConflictError: Another run has the id.
-        """
-        run = self._journal.record
-        found = own_id or child_id_of(run.stem, sequence)
-        existing = self._read(found)
-        if existing is None:
-            return found, False
-        if existing.parent_id != run.id:
-            raise _conflict(found)
-        if own_id is None:  # the run was rewound, and an earlier child at this place is forgotten
-            return child_id_of(f"{run.stem}-r{run.epoch}", sequence), False
-        if existing.name != what[0] or (existing.input != what[1] and not existing.generation):
-            raise _conflict(found)
-        return found, True
-
-    def _settle(self, child: Child) -> Any:
-        self._journal.check_thread()
-        if child.settled is None:
-            self._interrupts.guard()
-            child.settled = self._outcome_of(child)
-            self._interrupts.children.pop(child.call.sequence, None)
-        return self._replayed(child.settled)
-
-    def _outcome_of(self, child: Child) -> StepOutcome:
-        """Return what a child has come to, and record it, or leave the worker until it has ended."""
-        record = None if child.is_new else self._read(child.workflow_id)
-        if record is not None and record.parent_id != self._journal.record.id:
-            return self._failed(child.call, _conflict(child.workflow_id), record.created_at)
-        if record is None or not record.status.is_final:
-            if self._interrupts.is_cancellation_due:
-                self._interrupts.cancel_children()  # it may clean up first, and then it is this run's turn
-            self._interrupts.suspend(NEVER, f"workflow:{child.workflow_id}")
-        call = child.call._replace(arguments=record.input)
-        if record.status is WorkflowStatus.CANCELLED:
-            if self._interrupts.is_cancellation_due:
-                self._interrupts.cancel(call)
-            error = WorkflowFailedError(child.workflow_id, "cancelled", record.error_message or "")
-            return self._failed(call, error, record.created_at)
-        is_done = record.status is WorkflowStatus.DONE
-        step = call.step(
-            ActivityStatus.COMPLETED if is_done else ActivityStatus.FAILED,
-            record.created_at,
-            record.updated_at,
-            output=record.output,
-            failure=Failure(record.error, record.error_message),
-            state=child.state,
-        )
-        self._journal.keep(step)
-        return step.outcome
-
-    def _read(self, workflow_id: str) -> WorkflowRecord | None:
-        found: WorkflowRecord | None = self._host.persist(lambda: self._host.database.read_workflow(workflow_id))
-        return found
-
-    # --- shared -------------------------------------------------------------------------------------------------------
-
-    def _next(self, kind: str, name: str) -> tuple[int, StepOutcome | None]:
-        self._interrupts.guard()
-        return self._journal.next(kind, name)
-
-    def _replayed(self, step: StepOutcome) -> Any:
-        types = None
-        if step.kind == "workflow" and step.name in self._host.registry.workflows:
-            types = self._host.registry.workflow_definition(step.name).types
-        return self._interrupts.replay(step, types)
-
-    def _failed(self, call: Call, error: Exception, started_at: datetime) -> StepOutcome:
-        failure = encode_failure(error, self._host.serializer)
-        step = call.step(ActivityStatus.FAILED, started_at, self._host.clock.now(), failure=failure)
-        self._journal.keep(step)
-        return step.outcome
-
-
-def _conflict(workflow_id: str) -> WorkflowConflictError:
-    return WorkflowConflictError(f"the id {workflow_id!r} of a child workflow belongs to another run", workflow_id)
-
-
-def child_id_of(workflow_id: str, sequence: int) -> str:
-    """Return the id of what a run creates at a place of its code, the same in every replay."""
-    found = f"{workflow_id}-{sequence}"
-    if len(found) > MAX_WORKFLOW_ID_LENGTH:
-        found = f"{hashlib.sha256(workflow_id.encode()).hexdigest()}-{sequence}"
-    return found
-
-
-def _state(step: StepOutcome) -> dict[str, Any]:
+def state_of(step: StepOutcome) -> dict[str, Any]:
+    """Return what a step has to know beside what it came to."""
     state: dict[str, Any] = json.loads(step.state or "{}")
     return state

@@ -20,7 +20,7 @@ from itertools import islice
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from ..models import NEVER, ActivityStatus, EventRecord, StepRecord, WorkflowRecord, WorkflowStatus
+from ..models import ANY_SIGNAL, NEVER, ActivityStatus, EventRecord, StepRecord, WorkflowRecord, WorkflowStatus
 from . import _documents as documents
 
 _PROCESSING = WorkflowStatus.PROCESSING
@@ -182,7 +182,7 @@ class Runs:
         record = run.record
         if record.status.is_final:
             return
-        if record.waiting_for == signal:
+        if record.waiting_for in (signal, ANY_SIGNAL):
             self.change(run, signals=record.signals + 1, wake_at=None, waiting_for=None)
         else:
             self.change(run, signals=record.signals + 1)

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 
 from ..errors import DatabaseVersionError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _LEGACY_WORKFLOWS = [
     "id",
@@ -36,6 +36,7 @@ _NEW_TABLES = {
     0: ("workflows", "activity_executions", "orchestrators", "workflow_events"),
     1: ("orchestrators", "workflow_events"),
     2: ("workflow_events",),
+    3: (),
     SCHEMA_VERSION: (),
 }
 """The tables that a file of each version must not have yet."""
@@ -106,6 +107,11 @@ CREATE TABLE workflow_events (
     PRIMARY KEY (workflow_id, position),
     UNIQUE (workflow_id, id)
 ) WITHOUT ROWID;
+"""
+
+_VERSIONS = """
+ALTER TABLE workflows ADD COLUMN version TEXT;
+ALTER TABLE activity_executions ADD COLUMN version TEXT;
 """
 
 _FROM_LEGACY = """
@@ -184,6 +190,8 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
             )
         if version < 3:  # noqa: PLR2004 - as above
             _execute_all(connection, _WAITING)
+        if version < 4:  # noqa: PLR2004 - as above
+            _execute_all(connection, _VERSIONS)
         if version < SCHEMA_VERSION:
             connection.execute(
                 "INSERT INTO py_orchestrate_versions VALUES (?, ?)", (SCHEMA_VERSION, datetime.now(UTC).isoformat())

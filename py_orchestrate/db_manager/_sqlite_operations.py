@@ -40,17 +40,17 @@ Row = tuple[object, ...]
 # An owner that is not registered holds nothing: nobody would notice its death.
 _INSERT_WORKFLOW = f"""
 INSERT INTO workflows ({WORKFLOW_COLUMNS})
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT id FROM orchestrators WHERE id = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT id FROM orchestrators WHERE id = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_CHILD = f"{_INSERT_WORKFLOW} ON CONFLICT (id) DO NOTHING"
 
 REPLACE_STEP = f"""
-INSERT INTO activity_executions (workflow_id, id, {STEP_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO activity_executions (workflow_id, id, {STEP_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (workflow_id, sequence) DO UPDATE SET
     id = excluded.id, kind = excluded.kind, activity_name = excluded.activity_name, status = excluded.status,
     input_data = excluded.input_data, output_data = excluded.output_data, error_data = excluded.error_data,
     error_message = excluded.error_message, created_at = excluded.created_at, completed_at = excluded.completed_at,
-    state_data = excluded.state_data
+    state_data = excluded.state_data, version = excluded.version
 """
 
 # A step that is completed or cancelled is final; any other may go on or run again.
@@ -83,6 +83,7 @@ UPDATE workflows SET
     owner = NULL,
     input_data = ?,
     generation = generation + 1,
+    version = ?,
     updated_at = ?,
     custom_status = coalesce(?, custom_status),
     status = CASE WHEN request = 'pause' THEN 'paused' ELSE status END,
@@ -93,8 +94,8 @@ WHERE id = ? AND epoch = ? AND status = 'processing' AND owner IS NOT NULL
 _SIGNAL = """
 UPDATE workflows SET
     signals = signals + 1,
-    wake_at = CASE WHEN waiting_for = :signal THEN NULL ELSE wake_at END,
-    waiting_for = CASE WHEN waiting_for = :signal THEN NULL ELSE waiting_for END
+    wake_at = CASE WHEN waiting_for IN (:signal, 'any') THEN NULL ELSE wake_at END,
+    waiting_for = CASE WHEN waiting_for IN (:signal, 'any') THEN NULL ELSE waiting_for END
 WHERE id = :id AND status IN ('processing', 'paused')
 """
 
@@ -262,7 +263,14 @@ def begin_anew(
     connection: sqlite3.Connection, workflow_id: str, epoch: int, continuation: WorkflowContinuation
 ) -> bool:
     """Let a run begin anew; return whether the claim was held."""
-    values = (continuation.input, time_text(continuation.continued_at), continuation.custom_status, workflow_id, epoch)
+    values = (
+        continuation.input,
+        continuation.version,
+        time_text(continuation.continued_at),
+        continuation.custom_status,
+        workflow_id,
+        epoch,
+    )
     if connection.execute(_CONTINUE, values).rowcount != 1:
         return False
     connection.execute("DELETE FROM activity_executions WHERE workflow_id = ?", (workflow_id,))

@@ -22,11 +22,12 @@ _logger = logging.getLogger(__name__)
 
 WORKFLOW_COLUMNS = (
     "id, name, status, input_data, output_data, error_data, error_message, current_activity, owner, epoch, "
-    "parent_id, wake_at, waiting_for, signals, request, deadline, custom_status, generation, created_at, updated_at"
+    "parent_id, wake_at, waiting_for, signals, request, deadline, custom_status, generation, version, "
+    "created_at, updated_at"
 )
 STEP_COLUMNS = (
     "sequence, kind, activity_name, status, input_data, output_data, error_data, error_message, "
-    "created_at, completed_at, state_data"
+    "created_at, completed_at, state_data, version"
 )
 EVENT_COLUMNS = "position, id, name, payload, sent_at"
 
@@ -57,6 +58,7 @@ def row_from_record(record: WorkflowRecord) -> tuple[object, ...]:
         _optional_time_text(record.deadline),
         record.custom_status,
         record.generation,
+        record.version,
         time_text(record.created_at),
         time_text(record.updated_at),
     )
@@ -103,8 +105,9 @@ def _record(row: Sequence[object]) -> WorkflowRecord:
         deadline=_optional_time(row[15]),
         custom_status=row[16],  # type: ignore[arg-type]
         generation=row[17],  # type: ignore[arg-type]
-        created_at=datetime.fromisoformat(row[18]),  # type: ignore[arg-type]
-        updated_at=datetime.fromisoformat(row[19]),  # type: ignore[arg-type]
+        version=row[18],  # type: ignore[arg-type]
+        created_at=datetime.fromisoformat(row[19]),  # type: ignore[arg-type]
+        updated_at=datetime.fromisoformat(row[20]),  # type: ignore[arg-type]
     )
 
 
@@ -117,6 +120,7 @@ def row_from_step(workflow_id: str, step: StepRecord) -> tuple[object, ...]:
         time_text(step.started_at),
         _optional_time_text(step.completed_at),
         step.state,
+        step.version,
     )
 
 
@@ -150,9 +154,9 @@ def values_from_suspension(workflow_id: str, epoch: int, suspension: WorkflowSus
 
 def step_from_row(row: Sequence[object]) -> StepRecord:
     """Return the step that the values of ``STEP_COLUMNS`` are."""
-    *fields, started_at, completed_at, state = row
+    *fields, started_at, completed_at, state, version = row
     started = datetime.fromisoformat(started_at)  # type: ignore[arg-type]
-    return StepRecord._make((*fields, started, _optional_time(completed_at), state))
+    return StepRecord._make((*fields, started, _optional_time(completed_at), state, version))
 
 
 def row_from_event(workflow_id: str, event: EventRecord) -> tuple[object, ...]:

@@ -174,6 +174,7 @@ class MemoryDatabaseManager(RecordDatabaseManager):
                 status=WorkflowStatus.PAUSED if is_pausing else WorkflowStatus.PROCESSING,
                 owner=None,
                 input=continuation.input,
+                version=continuation.version,
                 generation=run.record.generation + 1,
                 request=None if is_pausing else run.record.request,
                 custom_status=continuation.custom_status or run.record.custom_status,
@@ -287,6 +288,7 @@ class MemoryDatabaseManager(RecordDatabaseManager):
         status: WorkflowStatus | None = None,
         limit: int | None = None,
         cursor: str | None = None,
+        version: str | None = None,
     ) -> list[WorkflowRecord]:
         """See the base class."""
         with self._lock:
@@ -300,7 +302,9 @@ class MemoryDatabaseManager(RecordDatabaseManager):
             chosen = (
                 record
                 for record in records
-                if (name is None or record.name == name) and (status is None or record.status is status)
+                if (name is None or record.name == name)
+                and (status is None or record.status is status)
+                and (version is None or record.version == version)
             )
             return list(islice(chosen, limit))
 

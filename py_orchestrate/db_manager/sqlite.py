@@ -367,12 +367,16 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         status: WorkflowStatus | None = None,
         limit: int | None = None,
         cursor: str | None = None,
+        version: str | None = None,
     ) -> list[WorkflowRecord]:
         """See the base class."""
         conditions, values = [], []
         if name is not None:
             conditions.append("name = ?")
             values.append(name)
+        if version is not None:
+            conditions.append("version = ?")
+            values.append(version)
         if status is not None:
             conditions.append("status = ?")
             values.append(status.value)

@@ -1,1 +1,5 @@
-"""For your own tests: a clock that you turn, and the suite that every database manager must pass."""
+"""For your own tests: saved histories against today's code, a clock that you turn, the suite for database managers."""
+
+from .replays import check_replay
+
+__all__ = ["check_replay"]

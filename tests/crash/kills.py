@@ -16,8 +16,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..children import child
 from ..effects import Effects
+from . import zygote
 
 BOUNDARIES = ("before a commit", "after a commit", "after an effect")
 
@@ -156,13 +156,11 @@ def _survives(folder: Path, script: str, expected: Undisturbed, stored: set[tupl
 
 def _run(folder: Path, script: str, boundary: str = "never", at: int = 0) -> list[Any] | None:
     """Run the script; return its result, or ``None`` if it was killed."""
-    with child(_PRELUDE + script + _ENDING, folder, boundary, at) as process:
-        said = process.hear()
-        code = process.process.wait(timeout=30)
-        assert code in (0, -9), f"the script ended with {code}"
-        result: list[Any] | None = json.loads(said) if said else None
-        assert (result is None) == (code == -9)
-        return result
+    code, said = zygote.run(_PRELUDE + script + _ENDING, [str(folder), boundary, str(at)], folder / "out")
+    assert code in (0, -9), f"the script ended with {code}"
+    result: list[Any] | None = json.loads(said) if said else None
+    assert (result is None) == (code == -9)
+    return result
 
 
 def _query(folder: Path, sql: str) -> list[Any]:

@@ -1,0 +1,173 @@
+"""Child workflows: runs of their own that a run has called.
+
+A child is created in the same write as its parent's step, under an id made of the parent's id and the step's ordinal,
+so it is created once. Its end makes the parent ready, in the same write.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any
+
+from .._failures import Failure
+from .._identifiers import MAX_WORKFLOW_ID_LENGTH
+from .._options import RunOptions
+from ..errors import WorkflowConflictError, WorkflowFailedError
+from ..models import NEVER, ActivityStatus, StepOutcome, WorkflowRecord, WorkflowStatus
+from .calls import Call
+from .waits import Wait, WaitPart, state_of
+
+
+class Child(Wait):
+    """A wait for a child workflow.
+
+    Attributes:
+        workflow_id: The child's id.
+    """
+
+    def __init__(self, part: Children, call: Call, workflow_id: str, step: StepOutcome | None = None) -> None:
+        super().__init__(part, call, step, {"workflow_id": workflow_id})
+        self._is_recorded = True
+        self._children = part
+        self.workflow_id = workflow_id
+
+    @property
+    def delays_cancellation(self) -> bool:
+        """See ``Pending``: it may clean up first, and then it is this run's turn."""
+        return self.outcome is None
+
+    @property
+    def wake(self) -> tuple[datetime, str | None]:
+        """See ``Pending``."""
+        return NEVER, f"workflow:{self.workflow_id}"
+
+    def settle(self) -> Any:
+        """See ``Pending``."""
+        self._part.journal.check_thread()
+        if self.outcome is None:
+            self._part.interrupts.guard()
+            if not self.look():
+                if self._part.interrupts.is_cancellation_due:
+                    self._part.interrupts.cancel_children()
+                self._part.interrupts.suspend(*self.wake)
+        assert self.outcome is not None  # noqa: S101 - or the run would have left
+        return self._part.interrupts.replay(self.outcome, self._children.types_of(self.call.name))
+
+    def _end(self) -> StepOutcome | None:
+        outcome = self._children.outcome_of(self)
+        if outcome is not None:
+            self._part.interrupts.children.pop(self.sequence, None)
+        return outcome
+
+
+class Children(WaitPart):
+    """The child workflows of one run, on the workflow's thread."""
+
+    def start(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: RunOptions) -> Child:
+        """Start a child workflow."""
+        sequence, step = self.next("workflow", name)
+        if step is None:
+            child = self._new_child(sequence, name, args, kwargs, options)
+        else:
+            child = Child(self, Call(sequence, "workflow", name), state_of(step).get("workflow_id", ""), step)
+        if child.outcome is None and not self.interrupts.is_shielded:
+            self.interrupts.children[sequence] = child.workflow_id
+        return child
+
+    def _new_child(
+        self, sequence: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: RunOptions
+    ) -> Child:
+        now = self.host.clock.now()
+        try:
+            definition = self.host.registry.workflow_definition(name)
+            what = f"argument of workflow {name!r}"
+            arguments = definition.bind(args, kwargs)
+            text, _ = self.host.serializer.encode(arguments, what=what, types=definition.types)
+            deadline = options.deadline(now)
+            child_id = self._place_of_child(options.workflow_id, sequence, (name, text))
+        except Exception as error:  # noqa: BLE001 - recorded as the call's failure
+            call = Call(sequence, "workflow", name)
+            return Child(self, call, "", self.failed(call, error, now))
+        call = Call(sequence, "workflow", name, text)
+        self.interrupts.check(call)
+        record = WorkflowRecord(
+            id=child_id,
+            name=name,
+            status=WorkflowStatus.PROCESSING,
+            input=text,
+            parent_id=self.journal.record.id,
+            deadline=deadline,
+            version=definition.version,
+            created_at=now,
+            updated_at=now,
+        )
+        child = Child(self, call, child_id)
+        self.journal.keep(call.step(ActivityStatus.WAITING, now, None, state={"workflow_id": child_id}), record)
+        return child
+
+    def _place_of_child(self, own_id: str | None, sequence: int, what: tuple[str, str]) -> str:
+        """Return the id of a child, which may be there already, by a call with the same id of the user's own.
+
+        Raises:
+            WorkflowConflictError: Another run has the id.
+        """
+        run = self.journal.record
+        found = own_id or child_id_of(run.stem, sequence)
+        existing = self._read(found)
+        if existing is None:
+            return found
+        if existing.parent_id != run.id:
+            raise _conflict(found)
+        if own_id is None:  # the run was rewound, and an earlier child at this place is forgotten
+            return child_id_of(f"{run.stem}-r{run.epoch}", sequence)
+        if existing.name != what[0] or (existing.input != what[1] and not existing.generation):
+            raise _conflict(found)
+        return found
+
+    def outcome_of(self, child: Child) -> StepOutcome | None:
+        """Return what a child has come to, and record it; ``None`` if it has not ended."""
+        record = None if self.journal.is_kept(child.workflow_id) else self._read(child.workflow_id)
+        if record is not None and record.parent_id != self.journal.record.id:
+            return self.failed(child.call, _conflict(child.workflow_id), record.created_at)
+        if record is None or not record.status.is_final:
+            return None
+        call = child.call._replace(arguments=record.input)
+        if record.status is WorkflowStatus.CANCELLED:
+            if self.interrupts.is_cancellation_due:
+                self.interrupts.cancel(call)
+            error = WorkflowFailedError(child.workflow_id, "cancelled", record.error_message or "")
+            return self.failed(call, error, record.created_at)
+        is_done = record.status is WorkflowStatus.DONE
+        step = call.step(
+            ActivityStatus.COMPLETED if is_done else ActivityStatus.FAILED,
+            record.created_at,
+            record.updated_at,
+            output=record.output,
+            failure=Failure(record.error, record.error_message),
+            state={"workflow_id": child.workflow_id},
+        )
+        self.journal.keep(step)
+        return step.outcome
+
+    def types_of(self, name: str) -> Any:
+        """Return the classes that a workflow's annotations name; ``None`` where it is not registered."""
+        if name not in self.host.registry.workflows:
+            return None
+        return self.host.registry.workflow_definition(name).types
+
+    def _read(self, workflow_id: str) -> WorkflowRecord | None:
+        found: WorkflowRecord | None = self.host.persist(lambda: self.host.database.read_workflow(workflow_id))
+        return found
+
+
+def _conflict(workflow_id: str) -> WorkflowConflictError:
+    return WorkflowConflictError(f"the id {workflow_id!r} of a child workflow belongs to another run", workflow_id)
+
+
+def child_id_of(workflow_id: str, sequence: int) -> str:
+    """Return the id of what a run creates at a place of its code, the same in every replay."""
+    found = f"{workflow_id}-{sequence}"
+    if len(found) > MAX_WORKFLOW_ID_LENGTH:
+        found = f"{hashlib.sha256(workflow_id.encode()).hexdigest()}-{sequence}"
+    return found
