@@ -102,19 +102,6 @@ class DurableFuture[T]:
         found: T = yield from cast("WorkflowScope", scope).wait_async(self.pending)
         return found
 
-    @classmethod
-    def results_of(cls, submit: Callable[..., DurableFuture[Any]], iterables: Iterable[Iterable[Any]]) -> list[Any]:
-        """Submit a call for each item and return the results in order; awaited, in an async workflow."""
-        if in_async_workflow():
-            return cast("list[Any]", cls._results_of(submit, iterables))
-        return cls.results([submit(*items) for items in zip(*iterables, strict=False)])
-
-    @classmethod
-    async def _results_of(
-        cls, submit: Callable[..., DurableFuture[Any]], iterables: Iterable[Iterable[Any]]
-    ) -> list[Any]:
-        return await cls.results_async([submit(*items) for items in zip(*iterables, strict=False)])
-
     @staticmethod
     def results(futures: Iterable[DurableFuture[Any]], *, return_exceptions: bool = False) -> list[Any]:
         """Wait for all and return the results in order; see ``durable.gather``."""
@@ -142,6 +129,22 @@ def in_async_workflow() -> bool:
     """Return whether the calling code is that of an async workflow, where calls are awaited."""
     scope = calling_scope()
     return scope is not None and scope.is_async
+
+
+def results_of[R](submit: Callable[..., DurableFuture[R]], iterables: Iterable[Iterable[Any]]) -> list[R]:
+    """Submit a call for each item and return the results in order; awaited, in an async workflow."""
+
+    def futures() -> list[DurableFuture[R]]:
+        return [submit(*items) for items in zip(*iterables, strict=False)]
+
+    if in_async_workflow():
+        return cast("list[R]", awaited_results(futures))
+    return DurableFuture.results(futures())
+
+
+async def awaited_results(futures: Callable[[], Iterable[DurableFuture[Any]]]) -> list[Any]:
+    """Begin several calls and wait for their ends, in an async workflow."""
+    return await DurableFuture.results_async(futures())
 
 
 async def awaited(begin: Callable[..., DurableFuture[Any]], /, *args: Any, **kwargs: Any) -> Any:

@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Any, Concatenate, Literal, Protocol, Unpack, cast, overload
 
 from ._context import Scope, calling_scope, workflow_scope
-from ._futures import DurableFuture, awaited, in_async_workflow
+from ._futures import DurableFuture, awaited, in_async_workflow, results_of
 from ._identifiers import check_name
 from ._options import NO_OPTIONS, NO_RUN_OPTIONS, ActivityChanges, ActivityOptions, RunOptions, checked_version
 from ._registry import WorkflowRegistry, is_coroutine_function
@@ -125,7 +125,7 @@ class Activity[**P, R]:
         Raises:
             Exception: The failure of the first item, by order, that failed; every item has ended by then.
         """
-        return DurableFuture.results_of(self.submit, iterables)
+        return results_of(self.submit, iterables)
 
     def __repr__(self) -> str:
         """Return the name and the function."""
@@ -210,7 +210,7 @@ class Workflow[**P, R]:
         Raises:
             Exception: The failure of the first item, by order, that failed; every item has ended by then.
         """
-        return DurableFuture.results_of(self.submit, iterables)
+        return results_of(self.submit, iterables)
 
     @staticmethod
     def _is_child_call() -> bool:

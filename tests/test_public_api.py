@@ -53,9 +53,12 @@ def test_durable_offers_these_names_and_no_others():
         "Saga",
         "WorkflowCancelled",
         "WorkflowInfo",
+        "as_completed",
         "call_activity",
         "call_workflow",
         "continue_as_new",
+        "create_timer",
+        "expect_event",
         "gather",
         "heartbeat",
         "info",
@@ -68,6 +71,7 @@ def test_durable_offers_these_names_and_no_others():
         "sleep",
         "sleep_until",
         "uuid4",
+        "wait_any",
         "wait_for_event",
     ]
     assert durable.__all__ == sorted(durable.__all__)

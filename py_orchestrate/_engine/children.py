@@ -30,12 +30,13 @@ class Child(Wait):
         super().__init__(part, call, step, {"workflow_id": workflow_id})
         self._is_recorded = True
         self._children = part
+        self._ends_with_parent = False
         self.workflow_id = workflow_id
 
     @property
     def delays_cancellation(self) -> bool:
         """See ``Pending``: it may clean up first, and then it is this run's turn."""
-        return self.outcome is None
+        return self.outcome is None and not self._ends_with_parent
 
     @property
     def wake(self) -> tuple[datetime, str | None]:
@@ -48,6 +49,8 @@ class Child(Wait):
         if self.outcome is None:
             self._part.interrupts.guard()
             if not self.look():
+                if self._ends_with_parent:
+                    self._part.interrupts.cancel(self.call)
                 if self._part.interrupts.is_cancellation_due:
                     self._part.interrupts.cancel_children()
                 self._part.interrupts.suspend(*self.wake)
@@ -55,10 +58,16 @@ class Child(Wait):
         return self._part.interrupts.replay(self.outcome, self._children.types_of(self.call.name))
 
     def _end(self) -> StepOutcome | None:
-        outcome = self._children.outcome_of(self)
-        if outcome is not None:
-            self._part.interrupts.children.pop(self.sequence, None)
-        return outcome
+        record = self._children.ended(self.workflow_id)
+        if record is None:
+            return None
+        self._part.interrupts.children.pop(self.sequence, None)
+        if not self._children.is_own(record):
+            return self._part.failed(self.call, _conflict(record.id), record.created_at)
+        self.call = self.call._replace(arguments=record.input)
+        is_cancelled = record.status is WorkflowStatus.CANCELLED
+        self._ends_with_parent = is_cancelled and self._part.interrupts.is_cancellation_due
+        return None if self._ends_with_parent else self._children.outcome_of(self.call, record)
 
 
 class Children(WaitPart):
@@ -85,12 +94,17 @@ class Children(WaitPart):
             arguments = definition.bind(args, kwargs)
             text, _ = self.host.serializer.encode(arguments, what=what, types=definition.types)
             deadline = options.deadline(now)
-            child_id = self._place_of_child(options.workflow_id, sequence, (name, text))
+            child_id, is_there = self._place_of_child(options.workflow_id, sequence, (name, text))
         except Exception as error:  # noqa: BLE001 - recorded as the call's failure
             call = Call(sequence, "workflow", name)
             return Child(self, call, "", self.failed(call, error, now))
         call = Call(sequence, "workflow", name, text)
         self.interrupts.check(call)
+        child = Child(self, call, child_id)
+        step = call.step(ActivityStatus.WAITING, now, None, state={"workflow_id": child_id})
+        if is_there:
+            self.journal.keep(step)
+            return child
         record = WorkflowRecord(
             id=child_id,
             name=name,
@@ -102,12 +116,11 @@ class Children(WaitPart):
             created_at=now,
             updated_at=now,
         )
-        child = Child(self, call, child_id)
-        self.journal.keep(call.step(ActivityStatus.WAITING, now, None, state={"workflow_id": child_id}), record)
+        self.journal.keep(step, record)
         return child
 
-    def _place_of_child(self, own_id: str | None, sequence: int, what: tuple[str, str]) -> str:
-        """Return the id of a child, which may be there already, by a call with the same id of the user's own.
+    def _place_of_child(self, own_id: str | None, sequence: int, what: tuple[str, str]) -> tuple[str, bool]:
+        """Return the id of a child, and whether it is there already, by a call with the same id of the user's own.
 
         Raises:
             WorkflowConflictError: Another run has the id.
@@ -116,27 +129,30 @@ class Children(WaitPart):
         found = own_id or child_id_of(run.stem, sequence)
         existing = self._read(found)
         if existing is None:
-            return found
+            return found, False
         if existing.parent_id != run.id:
             raise _conflict(found)
         if own_id is None:  # the run was rewound, and an earlier child at this place is forgotten
-            return child_id_of(f"{run.stem}-r{run.epoch}", sequence)
+            return child_id_of(f"{run.stem}-r{run.epoch}", sequence), False
         if existing.name != what[0] or (existing.input != what[1] and not existing.generation):
             raise _conflict(found)
-        return found
+        return found, True
 
-    def outcome_of(self, child: Child) -> StepOutcome | None:
-        """Return what a child has come to, and record it; ``None`` if it has not ended."""
-        record = None if self.journal.is_kept(child.workflow_id) else self._read(child.workflow_id)
-        if record is not None and record.parent_id != self.journal.record.id:
-            return self.failed(child.call, _conflict(child.workflow_id), record.created_at)
-        if record is None or not record.status.is_final:
+    def ended(self, workflow_id: str) -> WorkflowRecord | None:
+        """Return a child that has ended, or a run that has its id; ``None`` for none."""
+        record = None if self.journal.is_kept(workflow_id) else self._read(workflow_id)
+        if record is None or (self.is_own(record) and not record.status.is_final):
             return None
-        call = child.call._replace(arguments=record.input)
+        return record
+
+    def is_own(self, record: WorkflowRecord) -> bool:
+        """Return whether it is a child of this run."""
+        return record.parent_id == self.journal.record.id
+
+    def outcome_of(self, call: Call, record: WorkflowRecord) -> StepOutcome:
+        """Return what a child that has ended has come to, and record it."""
         if record.status is WorkflowStatus.CANCELLED:
-            if self.interrupts.is_cancellation_due:
-                self.interrupts.cancel(call)
-            error = WorkflowFailedError(child.workflow_id, "cancelled", record.error_message or "")
+            error = WorkflowFailedError(record.id, "cancelled", record.error_message or "")
             return self.failed(call, error, record.created_at)
         is_done = record.status is WorkflowStatus.DONE
         step = call.step(
@@ -145,7 +161,7 @@ class Children(WaitPart):
             record.updated_at,
             output=record.output,
             failure=Failure(record.error, record.error_message),
-            state={"workflow_id": child.workflow_id},
+            state={"workflow_id": record.id},
         )
         self.journal.keep(step)
         return step.outcome

@@ -1,8 +1,9 @@
 """Between the engine's records and 1.0.2's instances.
 
 1.0.2's records hold payloads as JSON data and have no room for a step's ordinal or its failure document. An execution's
-id carries the ordinal (``<workflow id>:<ordinal>``), and the ``output_data`` of what failed carries the document, with
-the step's state (which attempt failed) as one more key.
+id carries the ordinal (``<workflow id>:<ordinal>``), and for what is no activity its kind
+(``<workflow id>:<ordinal>:<kind>``); the ``output_data`` of what failed carries the document, with the step's state
+(which attempt failed) as one more key.
 Executions whose id has another form are 1.0.2's own; they get negative ordinals, oldest lowest.
 """
 
@@ -29,7 +30,8 @@ _UNSUCCESSFUL_STEPS = (ActivityStatus.FAILED.value, ActivityStatus.RETRYING.valu
 _STATE = "step_state"
 _UNSUCCESSFUL = (WorkflowStatus.FAILED, WorkflowStatus.CANCELLED)
 _DOCUMENT_KEYS = {"type", "message", "args"}
-_ORDINAL = re.compile(r"0|[1-9][0-9]{0,17}")
+_ACTIVITY = "activity"
+_PLACE = re.compile(r"(0|[1-9][0-9]{0,17})(?::([a-z]+))?")
 
 
 def aware(moment: datetime) -> datetime:
@@ -51,9 +53,9 @@ def _encodes(text: str) -> bool:
     return True
 
 
-def step_id(workflow_id: str, sequence: int) -> str:
+def step_id(workflow_id: str, sequence: int, kind: str = _ACTIVITY) -> str:
     """Return the id of a step's execution."""
-    return f"{workflow_id}:{sequence}"
+    return f"{workflow_id}:{sequence}" + ("" if kind == _ACTIVITY else f":{kind}")
 
 
 def instance_from_record(record: WorkflowRecord) -> WorkflowInstance:
@@ -108,7 +110,7 @@ def execution_from_step(workflow_id: str, step: StepRecord) -> ActivityExecution
     if step.state is not None and isinstance(data, dict) and step.status in _UNSUCCESSFUL_STEPS:
         data = {**data, _STATE: json.loads(step.state)}
     return ActivityExecution(
-        id=step_id(workflow_id, step.sequence),
+        id=step_id(workflow_id, step.sequence, step.kind),
         workflow_id=workflow_id,
         activity_name=step.name,
         input_data=json.loads(step.input),
@@ -123,14 +125,14 @@ def execution_from_step(workflow_id: str, step: StepRecord) -> ActivityExecution
 def steps_from_executions(workflow_id: str, executions: Sequence[ActivityExecution]) -> list[StepRecord]:
     """Return 1.0.2's executions as steps, by sequence; they come oldest first."""
     prefix = f"{workflow_id}:"
-    foreign = sum(1 for execution in executions if not _ordinal(prefix, execution.id))
+    places = [_place(prefix, execution.id) for execution in executions]
+    foreign = places.count(None)
     steps = []
-    for execution in executions:
-        ordinal = _ordinal(prefix, execution.id)
-        if ordinal:
-            sequence = int(ordinal)
+    for execution, place in zip(executions, places, strict=True):
+        if place is not None:
+            sequence, kind = place
         else:
-            sequence, foreign = -foreign, foreign - 1
+            sequence, kind, foreign = -foreign, _ACTIVITY, foreign - 1
         data, state = execution.output_data, None
         is_document = execution.status in _UNSUCCESSFUL_STEPS and isinstance(data, dict)
         if is_document and _STATE in data:
@@ -141,7 +143,7 @@ def steps_from_executions(workflow_id: str, executions: Sequence[ActivityExecuti
         steps.append(
             StepRecord(
                 sequence=sequence,
-                kind="activity",
+                kind=kind,
                 name=execution.activity_name,
                 status=execution.status,
                 input=to_text(execution.input_data),
@@ -156,7 +158,8 @@ def steps_from_executions(workflow_id: str, executions: Sequence[ActivityExecuti
     return sorted(steps)
 
 
-def _ordinal(prefix: str, execution_id: str) -> str:
-    """Return the digits after the prefix, or an empty text where the id has another form."""
+def _place(prefix: str, execution_id: str) -> tuple[int, str] | None:
+    """Return the ordinal and the kind that follow the prefix; ``None`` where the id has another form."""
     rest = execution_id[len(prefix) :] if execution_id.startswith(prefix) else ""
-    return rest if _ORDINAL.fullmatch(rest) else ""
+    found = _PLACE.fullmatch(rest)
+    return None if found is None else (int(found[1]), found[2] or _ACTIVITY)

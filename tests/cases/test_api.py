@@ -357,7 +357,7 @@ def test_a_history(database: BaseDatabaseManager, orchestrator: MakeOrchestrator
     handle.result(10)
     first, second, third = runner.get_history(handle.id)
     assert set(first) == {
-        "sequence", "kind", "name", "status", "attempt", "due_at", "child_id", "input", "output",
+        "sequence", "kind", "name", "status", "attempt", "due_at", "child_id", "version", "input", "output",
         "error_message", "error_type", "traceback",
         "started_at", "completed_at",
     }  # fmt: skip

@@ -157,12 +157,14 @@ def test_what_has_no_name_is_refused_without_one(decorate: Callable[..., Any]) -
         get_registry().workflows.clear()
 
 
-def test_an_async_workflow_is_refused() -> None:
-    for function in (coroutine, functools.partial(coroutine, 1), AsyncCallable()):
-        with pytest.raises(TypeError, match="is async; a workflow is a plain def that calls activities"):
-            workflow("w")(function)
-    with pytest.raises(TypeError, match="workflow 'coroutine' is async"):
-        workflow(coroutine)
+@pytest.mark.parametrize("function", [coroutine, functools.partial(coroutine, 1), AsyncCallable()], ids=repr)
+def test_whatever_is_async_can_be_a_workflow(orchestrator: MakeOrchestrator, function: Callable[..., Any]) -> None:
+    made = workflow("w")(function)
+    arguments = () if isinstance(function, functools.partial) else (1,)
+    assert orchestrator(MemoryDatabaseManager()).start_workflow(made, *arguments).result(10) == 2
+    plain_call = made(*arguments)
+    assert inspect.iscoroutine(plain_call)
+    assert asyncio.run(plain_call) == 2
 
 
 @pytest.mark.parametrize("second", BOTH)

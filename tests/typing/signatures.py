@@ -84,11 +84,11 @@ def attributes() -> None:
     empty.fn("1")  # type: ignore[arg-type]
     coroutine: Coroutine[Any, Any, str] = later.fn(1)
     coroutine.close()
-    assert_type(bare_flow.fn(1), str)
+    text: str = bare_flow.fn(1)
     one: Activity[[int], str] = empty
     other: Workflow[[], list[str]] = named_flow
     function: Callable[[int], str] = empty
-    assert_type((one.name, other.name, function(1)), tuple[str, str, str])
+    assert_type((one.name, other.name, function(1), text), tuple[str, str, str, str])
 
 
 def in_parallel() -> None:
