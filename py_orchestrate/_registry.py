@@ -151,6 +151,7 @@ class WorkflowRegistry:
         """
         self._register("workflow", self.workflows, name, func)
         self._versions[name] = (func, version)
+        self._definitions.pop(("workflow", name), None)  # the same function may have got another version
 
     def register_activity(self, name: str, func: Callable[..., Any], options: ActivityOptions = NO_OPTIONS) -> None:
         """Register an activity function, and how it is run.
@@ -160,6 +161,7 @@ class WorkflowRegistry:
         """
         self._register("activity", self.activities, name, func)
         self._options[name] = (func, options)
+        self._definitions.pop(("activity", name), None)  # the same function may have got other options
 
     def get_workflow(self, name: str) -> Callable[..., Any]:
         """Return a workflow function by name.

@@ -113,9 +113,10 @@ def run_on_executor(
 
     Raises:
         SerializationError: The call, or its result, cannot be sent.
+        TypeError: The function returns no executor.
         BaseException: What the body raised, or the executor.
     """
-    pool = cast("Executor", executor if hasattr(executor, "submit") else executor())
+    pool = _pool(executor, definition.name)
     work = _work(pool, definition, arguments, info)
     try:
         future: Future[Any] = pool.submit(work)
@@ -130,6 +131,18 @@ def run_on_executor(
     if isinstance(found, _Failed):
         raise _received(found)
     return found if work.func is _run_here else pickle.loads(found)  # noqa: S301 - from the user's own executor
+
+
+def _pool(executor: Executor | Callable[[], Executor], name: str) -> Executor:
+    if hasattr(executor, "submit"):
+        return cast("Executor", executor)
+    found = executor()
+    if not hasattr(found, "submit"):
+        raise TypeError(
+            f"the executor of activity {name!r} is a function that returned {type(found).__name__}; it must return a "
+            "concurrent.futures.Executor"
+        )
+    return found
 
 
 def _work(executor: Executor, definition: Definition, arguments: dict[str, Any], info: ActivityInfo) -> partial[Any]:

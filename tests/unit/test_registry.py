@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from py_orchestrate import RetryPolicy
+from py_orchestrate._options import ActivityOptions
 from py_orchestrate._registry import Definition, WorkflowRegistry, is_coroutine_function
 from py_orchestrate.errors import ActivityNotFoundError, DuplicateNameError, WorkflowNotFoundError
 
@@ -226,3 +228,15 @@ def test_types_are_what_annotations_name() -> None:
     assert Definition("wrapped", functools.wraps(annotated)(lambda items: None)).types == {f"{__name__}:Item": Item}
     assert Definition("broken", broken).types == {}
     assert Definition("plain", len).types == {}
+
+
+def attempts_of() -> None: ...
+
+
+def test_the_last_options_and_the_last_version_of_a_function_count() -> None:
+    registry = WorkflowRegistry()
+    for attempts in (1, 2):
+        registry.register_activity("a", attempts_of, ActivityOptions(retry=RetryPolicy(max_attempts=attempts)))
+        assert registry.activity_definition("a").options.retry == RetryPolicy(max_attempts=attempts)
+        registry.register_workflow("w", attempts_of, str(attempts))
+        assert registry.workflow_definition("w").version == str(attempts)
