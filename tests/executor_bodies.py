@@ -25,7 +25,19 @@ def pool() -> Executor:
 
 def new_pool() -> ProcessPoolExecutor:
     """Return a process pool whose processes begin with nothing."""
-    return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
+    return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent)
+
+
+def end_with_parent() -> None:
+    """Let this process end when its parent is killed, which a pool's processes do not notice by themselves."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def close() -> None:
@@ -101,6 +113,13 @@ def waits_for(path: str) -> str:
     return Path(path).read_text(encoding="utf-8")
 
 
+def append(path: str, line: str) -> str:
+    """Add a line to a file."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+    return line
+
+
 def nested(n: int) -> int:
     """Call another activity, which is a plain call here."""
     return plain_square(n) + plain_square.submit(1).result()
@@ -114,7 +133,7 @@ def plain_square(n: int) -> int:
 
 def declare() -> dict[str, Any]:
     """Register the activities, as importing this module does, and return them."""
-    bodies = (where, fails, gives_a_lock, dies, waits_for, nested)
+    bodies = (where, fails, gives_a_lock, dies, waits_for, append, nested)
     declared = {body.__name__: activity(executor=pool)(body) for body in bodies}
     declared["dies_once"] = activity(executor=pool, retry=RetryPolicy(initial_interval=0.01))(dies_once)
     declared["plain_square"] = activity(plain_square.fn)
