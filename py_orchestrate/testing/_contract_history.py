@@ -181,10 +181,11 @@ class Recording(Contract):
 
     def test_the_kind_of_a_step_is_kept(self, database: BaseDatabaseManager) -> None:
         epoch = claim_run(database)
-        kind = "timer" if has_leases(database) else "activity"
-        database.record_steps("run", epoch, [step_record(0, kind=kind)])
-        assert [step.kind for step in database.load_outcomes("run")] == [kind]
-        assert [step.kind for step in database.get_steps("run")] == [kind]
+        kinds = ["value", "choice", "activity", "patch"]
+        database.record_steps("run", epoch, [step_record(n, kind=kind) for n, kind in enumerate(kinds)])
+        with self.another(database) as other:
+            assert [step.kind for step in other.load_outcomes("run")] == kinds
+            assert [step.kind for step in other.get_steps("run")] == kinds
 
     def test_the_state_of_a_step_is_kept(self, database: BaseDatabaseManager) -> None:
         epoch = claim_run(database)

@@ -11,8 +11,8 @@ import pytest
 
 from ..db_manager.base import BaseDatabaseManager
 from ..errors import UnsupportedOperationError
-from ..models import WorkflowStatus
-from ._contract_base import Contract, assert_utc, claim_run, has_leases, ids_of, read, register
+from ..models import WorkflowContinuation, WorkflowStatus
+from ._contract_base import Contract, WaitingContract, assert_utc, begin, claim_run, has_leases, ids_of, read, register
 from ._samples import (
     at,
     execution,
@@ -228,3 +228,36 @@ class SevenMethods(Contract):
         done = database.get_workflow("old")
         assert done is not None
         assert (done.status, done.output_data, done.updated_at) == (WorkflowStatus.DONE, {"a": 1}, at(9))
+
+
+class Versions(WaitingContract):
+    """Which version of the code a run began with, and which one an activity's step had."""
+
+    def test_pages_are_filtered_by_version(self, waits: BaseDatabaseManager) -> None:
+        for n, version in enumerate(["1", None, "1.0 漢字", "1", "O'Hare"]):
+            record = run_record(f"run-{n}", minutes=n, version=version, name="ab"[n % 2])
+            assert waits.create_workflow(record) is None
+            assert read(waits, f"run-{n}").version == version
+        assert ids_of(waits.page_workflows(version="1")) == ["run-3", "run-0"]
+        assert ids_of(waits.page_workflows(version="1", limit=1, cursor="run-3")) == ["run-0"]
+        assert ids_of(waits.page_workflows(version="1", name="b", status=WorkflowStatus.PROCESSING)) == ["run-3"]
+        assert ids_of(waits.page_workflows(version="1.0 漢字")) == ["run-2"]
+        assert waits.page_workflows(version="1.0") == waits.page_workflows(version="") == []
+        assert len(waits.page_workflows()) == 5
+
+    def test_the_version_of_a_step_is_kept(self, waits: BaseDatabaseManager) -> None:
+        epoch = begin(waits)
+        steps = [step_record(0, version="漢字 2"), step_record(1), step_record(2, None, version="1")]
+        waits.record_steps("run", epoch, steps)
+        assert waits.get_steps("run") == steps
+        waits.record_steps("run", epoch, [step_record(2, version="2")])
+        assert waits.get_steps("run")[2].version == "2"
+
+    def test_a_run_that_begins_anew_has_the_version_of_that_day(self, waits: BaseDatabaseManager) -> None:
+        epoch = begin(waits, version="old")
+        for version in ("new", None):
+            anew = WorkflowContinuation(input="{}", taken={}, continued_at=at(7), version=version)
+            waits.continue_workflow("run", epoch, anew)
+            assert read(waits).version == version
+            (claimed,) = waits.claim_workflows("owner-a", ["greet"], 9, now=at(8))
+            epoch = claimed.epoch

@@ -11,7 +11,7 @@ import pytest
 
 from ..db_manager.base import BaseDatabaseManager
 from ..errors import ClaimLostError, UnsupportedOperationError, WorkflowNotFoundError, WorkflowStateError
-from ..models import NEVER, WorkflowStatus, WorkflowSuspension
+from ..models import ANY_SIGNAL, NEVER, WorkflowStatus, WorkflowSuspension
 from ._contract_base import WaitingContract, assert_utc, begin, begin_and_wait, read, take
 from ._samples import PAYLOADS, at, event_record, race, race_again, run_end, run_record, suspension
 
@@ -163,6 +163,21 @@ class Signals(WaitingContract):
         assert (record.signals, record.wake_at, record.waiting_for) == (1, at(99), "event:go")
         assert take(waits, now=at(98)) == []
         assert take(waits, now=at(99)) == ["run"]
+
+    def test_any_signal_wakes_what_waits_for_several(self, waits: BaseDatabaseManager) -> None:
+        epoch = begin_and_wait(waits, wake_at=at(99), waiting_for=ANY_SIGNAL)
+        child = begin(waits, "child", parent_id="run")
+        with self.another_with_claims(waits) as other:
+            other.add_event("run", event_record("e", name="o'hare 漢字"))
+            assert (read(waits).wake_at, read(waits).waiting_for, read(waits).signals) == (None, None, 1)
+            assert take(waits) == ["run"]
+            waits.suspend_workflow("run", epoch + 1, _waiting(1, ANY_SIGNAL))
+            assert take(waits) == []
+            other.finish_workflow("child", child, run_end())
+        assert (read(waits).wake_at, read(waits).waiting_for, read(waits).signals) == (None, None, 2)
+        assert take(waits) == ["run"]
+        waits.suspend_workflow("run", epoch + 2, _waiting(1, ANY_SIGNAL))  # one came that it had not seen
+        assert take(waits) == ["run"]
 
     def test_an_event_does_not_wake_what_waits_for_none(self, waits: BaseDatabaseManager) -> None:
         begin_and_wait(waits, wake_at=at(99))

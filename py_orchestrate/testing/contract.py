@@ -24,15 +24,15 @@ child workflows and of the control of runs raises ``UnsupportedOperationError`` 
 
 Without ``"leases"`` the base class's defaults stand in, and these promises do not hold and are not asked for: that
 another manager sees the claims, that a reader sees all steps of a batch or none, that runs come in their order of
-arrival where their ``created_at`` says otherwise, and that a run's failure document, a step's kind and the state of a
-step that has not failed are stored.
+arrival where their ``created_at`` says otherwise, and that a run's failure document, the state of a step that has not
+failed, and versions are stored.
 """
 
 from __future__ import annotations
 
 from ._contract_control import Cancelling, Pausing, Refusals
 from ._contract_history import Recording
-from ._contract_reading import Reading, SevenMethods
+from ._contract_reading import Reading, SevenMethods, Versions
 from ._contract_reopening import Reopening
 from ._contract_runs import Claiming, Creating, Fencing
 from ._contract_signals import Events, Signals
@@ -54,6 +54,17 @@ class BasicDatabaseManagerContract(_Common, WithoutWaiting):
 
 
 class DatabaseManagerContract(
-    _Common, Waiting, Publishing, BeginningAnew, Children, Events, Signals, Refusals, Cancelling, Pausing, Reopening
+    _Common,
+    Waiting,
+    Publishing,
+    BeginningAnew,
+    Children,
+    Versions,
+    Events,
+    Signals,
+    Refusals,
+    Cancelling,
+    Pausing,
+    Reopening,
 ):
     """For a manager that can do everything; use it as ``BasicDatabaseManagerContract``."""
