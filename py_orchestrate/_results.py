@@ -73,8 +73,9 @@ class Results:
                 record = await asyncio.to_thread(self._database.read_workflow, workflow_id)
                 if (found := self._ended(workflow_id, record)) is not None:
                     return found
+                pause = self._next(pauses, record, timeout)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(ended_here.wait(), self._next(pauses, record, timeout))
+                    await asyncio.wait_for(ended_here.wait(), pause)
 
     def result_of(self, record: WorkflowRecord) -> Any:
         """Return what a run that has ended has come to.
