@@ -88,6 +88,8 @@ EXAMPLES = {
     "async_activities.py": "one: ['content of a.example']\n"
     "each: ['content of a.example', 'content of b.example']\n"
     "together: ['content of a.example', 'content of b.example']\n",
+    "async_workflow.py": "['maps in the archive', 'maps in the library', 'ask the curator']\n"
+    "['tides in the archive', 'tides in the library', 'no hint came']\n",
     "cancel.py": "renting the crane\n"
     "ending the contract for the crane\n"
     "cancelled WorkflowCancelled('the workflow is cancelled')\n"
@@ -101,6 +103,11 @@ EXAMPLES = {
     "renting the drill\n"
     "ending the contract for the drill\n"
     "failed longer than its timeout of 1.0 s\n",
+    "check_replay.py": "['reserved a vase', 'shipped a vase']\n"
+    "runs of version 1: 1\n"
+    "order fits\n"
+    "careful_order fits\n"
+    "careless_order does not: at 1 it called insure, not ship\n",
     "child_workflows.py": "invoice for 11 pages\n"
     "0 workflow copy_book completed\n"
     "1 workflow copy_book completed\n"
@@ -113,6 +120,12 @@ EXAMPLES = {
     "custom_database_manager.py": "40\n40\n['activity-first-0.json', 'activity-first-1.json', 'workflow-first.json']\n",
     "fan_out.py": "{'counts': [1, 2, 3, 4], 'both': ['ONE', 2], 'tried': ['HEY', 'nothing to shout']}\n"
     "faster than one after the other: True\n",
+    "fastapi_app.py": "{'id': 'menu', 'text': 'Tee Kuchen'}\ndone Tee Kuchen\n404\n",
+    "first_of_several.py": "the quick one asks for 9\n"
+    "the slow one asks for 8\n"
+    "8\n"
+    "the lease is signed by Ada\n"
+    "nobody has signed the loan\n",
     "human_approval.py": "to the manager: Ada would like 5 days off\n"
     "5 days are booked for Ada\n"
     "to the manager: Alan would like 90 days off\n"
@@ -131,6 +144,9 @@ EXAMPLES = {
     "converting Metropolis\n"
     "removing what there is of Metropolis\n"
     "the film is cancelled\n",
+    "process_pool.py": "2147483647 = 2147483647\n"
+    "600851475143 = 71 * 839 * 1471 * 6857\n"
+    "1234567890 = 2 * 3 * 3 * 5 * 3607 * 3803\n",
     "reminder.py": "['sent: welcome, user 0', 'sent: user 0, have you looked at it?']\n"
     "all sent: True\n"
     "waited together: True\n"

@@ -191,7 +191,7 @@ class WorkflowRun:
             return WorkflowEnd(status=WorkflowStatus.DONE, output=output, finished_at=now, **rest)
         failure: Failure = encode_failure(error, self._host.serializer, step=self.journal.origin_of(error))
         is_cancelled = isinstance(error, WorkflowCancelled) and error is self._interrupts.raised
-        self._log(error, failure, is_cancelled=is_cancelled)
+        self.tell(error, failure, is_cancelled=is_cancelled)
         return WorkflowEnd(
             status=WorkflowStatus.CANCELLED if is_cancelled else WorkflowStatus.FAILED,
             error=failure.document,
@@ -201,7 +201,8 @@ class WorkflowRun:
             **rest,
         )
 
-    def _log(self, error: BaseException, failure: Failure, *, is_cancelled: bool) -> None:
+    def tell(self, error: BaseException, failure: Failure, *, is_cancelled: bool) -> None:
+        """Log how the run ended that was cancelled or has failed."""
         # A child's failure is its parent's to handle, or to fail with: each is told once, with its traceback.
         is_told_elsewhere = is_cancelled or self.record.parent_id is not None
         _logger.log(

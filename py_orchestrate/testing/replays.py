@@ -12,7 +12,7 @@ from .._clock import SystemClock
 from .._context import Unwind
 from .._engine.bodies import BodyRunner, Outcome
 from .._engine.runner import RunHost, WorkflowRun
-from .._failures import decode_failure
+from .._failures import Failure, decode_failure
 from .._registry import WorkflowRegistry
 from ..decorators import Workflow, get_registry
 from ..errors import NonDeterminismError
@@ -58,7 +58,7 @@ def check_replay(
     registry = copy.copy(get_registry())
     registry.workflows = {**registry.workflows, record.name: function}
     host = _ReplayHost(registry, serializer or JsonSerializer(), steps)
-    run = host.run = WorkflowRun(cast("RunHost", host), record, is_new=False)
+    run = host.run = _Replay(cast("RunHost", host), record, is_new=False)
     run.execute()
     if run.journal.left is not None and not isinstance(run.journal.left, Unwind):
         raise run.journal.left
@@ -99,6 +99,13 @@ def _read(history: Mapping[str, Any] | str) -> tuple[WorkflowRecord, WorkflowSta
     )
     steps = [StepOutcome(**{name: step[name] for name in StepOutcome._fields}) for step in data["steps"]]
     return record, WorkflowStatus(data["status"]), steps
+
+
+class _Replay(WorkflowRun):
+    """A run that is told of by an exception, and by no log."""
+
+    def tell(self, error: BaseException, failure: Failure, *, is_cancelled: bool) -> None:
+        """See the base class."""
 
 
 class _NoBodies(BodyRunner):

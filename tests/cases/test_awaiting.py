@@ -36,9 +36,7 @@ def listen() -> Any:
     return listen
 
 
-def test_a_handle_is_awaited_like_its_result(
-    database: BaseDatabaseManager, orchestrator: MakeOrchestrator
-) -> None:
+def test_a_handle_is_awaited_like_its_result(database: BaseDatabaseManager, orchestrator: MakeOrchestrator) -> None:
     @activity
     def act(n: int) -> int:
         return n
@@ -94,9 +92,7 @@ def test_what_a_run_failed_with_is_raised(
     assert asyncio.run(program())["error_message"] == "bad"
 
 
-def test_a_wait_that_takes_too_long(
-    database: BaseDatabaseManager, orchestrator: MakeOrchestrator
-) -> None:
+def test_a_wait_that_takes_too_long(database: BaseDatabaseManager, orchestrator: MakeOrchestrator) -> None:
     may_end = threading.Event()
 
     def slow() -> str:

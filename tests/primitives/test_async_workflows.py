@@ -237,8 +237,7 @@ def test_wait_any_and_as_completed(store: BaseDatabaseManager, orchestrator: Mak
         seen: list[Any] = [futures.index(winner)]
         with pytest.raises(ValueError, match="b"):
             await winner
-        async for future in durable.as_completed(futures[:2]):
-            seen.append(futures.index(future))
+        seen += [futures.index(future) async for future in durable.as_completed(futures[:2])]
         return [*seen, await futures[0], await durable.wait_any(futures[0], futures[2]) is futures[0]]
 
     runner = orchestrator(store)
@@ -579,11 +578,13 @@ def test_a_task_group_raises_all_that_failed(
 
     @workflow
     async def w() -> list[str]:
-        with pytest.raises(ExceptionGroup) as caught:
+        try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(fails("one"))
                 group.create_task(durable.wait_for_event("never"))
-        return [str(error) for error in caught.value.exceptions]
+        except ExceptionGroup as raised:
+            return [str(error) for error in raised.exceptions]
+        return []
 
     assert orchestrator(memory).start_workflow(w).result(10) == ["one"]
 
@@ -739,10 +740,12 @@ def test_a_call_that_is_never_awaited_is_warned_of_by_python(
         act(1)
 
     runner = orchestrator(memory)
-    with pytest.warns(RuntimeWarning, match="never awaited"):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         handle = runner.start_workflow(w)
         handle.result(10)
         gc.collect()
+    assert any("never awaited" in str(warning.message) for warning in caught)
     assert runner.get_history(handle.id) == []
 
 

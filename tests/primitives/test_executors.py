@@ -41,12 +41,20 @@ def bodies() -> dict[str, Any]:
 @pytest.fixture
 def run(memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator) -> Callable[..., Any]:
     runner = orchestrator(memory)
-    return lambda code, *args: runner.start_workflow(workflow("w")(code), *args, workflow_id="w").result(60)
+
+    def run(code: Callable[..., Any]) -> Any:
+        @workflow
+        def w() -> Any:
+            return code()
+
+        return runner.start_workflow(w, workflow_id="w").result(60)
+
+    return run
 
 
-def cause(run: Callable[..., Any], code: Callable[..., Any], *args: Any) -> BaseException:
+def cause(run: Callable[..., Any], code: Callable[..., Any]) -> BaseException:
     with pytest.raises(WorkflowFailedError) as caught:
-        run(code, *args)
+        run(code)
     assert caught.value.__cause__ is not None
     return caught.value.__cause__
 
@@ -81,7 +89,7 @@ def test_an_error_comes_back_with_its_traceback(
     def w() -> list[Any]:
         try:
             bodies["fails"](kind)
-        except Exception as raised:  # noqa: BLE001 - it is looked at
+        except Exception as raised:
             return [type(raised).__name__, str(raised), "\n".join(raised.__notes__)]
         return []
 
@@ -112,7 +120,7 @@ def test_what_a_pool_cannot_be_sent_is_told(run: Callable[..., Any], memory: Mem
     def local() -> None:
         ran.append(1)
 
-    error = cause(run, lambda: local())
+    error = cause(run, local)
     assert isinstance(error, SerializationError)
     assert "activity 'local' cannot be sent to its process pool" in str(error)
     assert "Define it, and the classes of its arguments, at the top level of a module" in str(error)
@@ -122,7 +130,7 @@ def test_what_a_pool_cannot_be_sent_is_told(run: Callable[..., Any], memory: Mem
 def test_a_process_that_dies_fails_the_activity(run: Callable[..., Any], bodies: dict[str, Any]) -> None:
     executor_bodies.pools["pool"] = broken = executor_bodies.new_pool()
     try:
-        assert isinstance(cause(run, lambda: bodies["dies"]()), BrokenProcessPool)
+        assert isinstance(cause(run, bodies["dies"]), BrokenProcessPool)
     finally:
         executor_bodies.pools.clear()
         broken.shutdown()
@@ -237,7 +245,7 @@ def test_an_executor_that_fails_fails_the_activity(
     run: Callable[..., Any], executor: Executor, error: type[Exception], text: str
 ) -> None:
     act = activity("act", executor=executor)(lambda: 1)
-    found = cause(run, lambda: act())
+    found = cause(run, act)
     assert isinstance(found, error)
     assert text in str(found)
 
@@ -297,7 +305,7 @@ def test_options_that_do_not_go_together_are_refused() -> None:
 
 def test_a_function_that_gives_no_executor_fails_the_activity(run: Callable[..., Any]) -> None:
     act = activity("act", executor=lambda: None)(lambda: 1)  # type: ignore[arg-type,return-value]
-    error = cause(run, lambda: act())
+    error = cause(run, act)
     assert isinstance(error, TypeError)
     assert "act" in str(error)
     assert "executor" in str(error)
