@@ -21,7 +21,7 @@ demo: ## run main.py, the first example of the README
 
 test: ## run the test suite
 	$(BOOTSTRAP) test
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m tests $(ARGS)
 
 lint: ## check format, style, types, layers and pins
 	$(BOOTSTRAP) test lint

@@ -28,6 +28,7 @@ from py_orchestrate.errors import (
 )
 
 from ..breakdown import Breakdown
+from ..names import shown
 
 MakeOrchestrator = Callable[..., Orchestrator]
 
@@ -111,7 +112,7 @@ def test_an_unknown_activity_is_named_with_its_neighbours(
     assert status["error_message"] == "Activity 'make_greting' not found. Did you mean 'make_greeting'?"
 
 
-@pytest.mark.parametrize("name", [None, 5, b"greet", ["greet"], object(), len, lambda: None], ids=repr)
+@pytest.mark.parametrize("name", [None, 5, b"greet", ["greet"], object(), len, lambda: None], ids=shown)
 def test_what_is_no_name_is_refused_at_once(
     memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, greet: Any, name: Any
 ) -> None:

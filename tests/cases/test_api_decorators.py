@@ -14,6 +14,8 @@ import pytest
 from py_orchestrate import MemoryDatabaseManager, Orchestrator, activity, workflow
 from py_orchestrate.decorators import get_registry
 
+from ..names import shown
+
 MakeOrchestrator = Callable[..., Orchestrator]
 
 
@@ -129,7 +131,7 @@ BOTH = [activity, workflow]
         (b"name", "takes a name or a function, not bytes"),
         (["name"], "takes a name or a function, not list"),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_what_cannot_be_run_is_refused(decorate: Callable[..., Any], function: Any, text: str) -> None:
     with pytest.raises(TypeError, match=text):
@@ -141,7 +143,7 @@ def test_what_cannot_be_run_is_refused(decorate: Callable[..., Any], function: A
 
 
 @pytest.mark.parametrize("decorate", BOTH)
-@pytest.mark.parametrize("argument", [5, None, "text", [plain]], ids=repr)
+@pytest.mark.parametrize("argument", [5, None, "text", [plain]], ids=shown)
 def test_what_is_no_function_is_refused(decorate: Callable[..., Any], argument: Any) -> None:
     with pytest.raises(TypeError, match="decorates a function, not"):
         decorate("name")(argument)
@@ -157,7 +159,7 @@ def test_what_has_no_name_is_refused_without_one(decorate: Callable[..., Any]) -
         get_registry().workflows.clear()
 
 
-@pytest.mark.parametrize("function", [coroutine, functools.partial(coroutine, 1), AsyncCallable()], ids=repr)
+@pytest.mark.parametrize("function", [coroutine, functools.partial(coroutine, 1), AsyncCallable()], ids=shown)
 def test_whatever_is_async_can_be_a_workflow(orchestrator: MakeOrchestrator, function: Callable[..., Any]) -> None:
     made = workflow("w")(function)
     arguments = () if isinstance(function, functools.partial) else (1,)

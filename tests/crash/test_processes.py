@@ -53,6 +53,8 @@ SHARING = PRELUDE + """
 def work(n):
     effects.note("work", n, os.getpid())
     time.sleep(0.01)
+    while n >= 20 and not os.path.exists(folder + "/both"):
+        time.sleep(0.01)
 
 @workflow
 def job(n):
@@ -76,6 +78,8 @@ def test_two_processes_do_each_run_once(tmp_path: Path, effects: Effects) -> Non
         first.tell("50")
         wait_until(lambda: effects.count("work") >= 8)
         with child(SHARING, tmp_path) as second:  # starts, and recovers, while the first is at work
+            second.hear()
+            (tmp_path / "both").touch()
             wait_until(lambda: all_done(tmp_path), timeout=30)
             for each in (first, second):
                 each.process.stdin.close()
