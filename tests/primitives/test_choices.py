@@ -738,3 +738,29 @@ def test_a_change_of_what_is_waited_for_does_not_fit(
     second.raise_event(handle.id, "a")
     with pytest.raises(WorkflowFailedError, match="timer"):
         second.get_handle(handle.id).result(10)
+
+
+def test_a_run_that_has_losers_can_be_restarted(memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator) -> None:
+    ran: list[str] = []
+
+    @activity
+    def act(name: str) -> str:
+        ran.append(name)
+        return name
+
+    @workflow
+    def w() -> list[Any]:
+        timer, loser = durable.create_timer(3600), durable.expect_event("loser")
+        winner = durable.wait_any(timer, durable.expect_event("go"), loser).result()
+        return [winner, act("once"), act("again"), loser.result()]
+
+    runner = orchestrator(memory)
+    handle = runner.start_workflow(w)
+    handle.raise_event("go", "heard")
+    wait_until(lambda: len(runner.get_history(handle.id)) == 6)
+    again = runner.restart_workflow(handle.id, 5)
+    wait_until(lambda: len(runner.get_history(again.id)) == 6)
+    for each in (handle, again):
+        each.raise_event("loser", each.id)
+        assert each.result(10) == ["heard", "once", "again", each.id]
+    assert ran == ["once", "again", "again"]
