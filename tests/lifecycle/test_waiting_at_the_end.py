@@ -24,9 +24,10 @@ WAITS = {
 }
 
 SOURCE = """
+import contextlib
 from py_orchestrate import RetryPolicy
 from py_orchestrate._engine import activities
-from py_orchestrate.errors import ActivityTimeoutError
+from py_orchestrate.errors import ActivityTimeoutError, WorkflowStateError
 
 END, recovers = options[0], options[0] == "recovery"
 if not recovers:
@@ -92,7 +93,8 @@ elif END == "interrupt":
 elif END == "stop":
     orchestrator.stop()
 elif recovers:
-    orchestrator.raise_event("run", "go")
+    with contextlib.suppress(WorkflowStateError):  # it may have ended by now, where it does not wait for this
+        orchestrator.raise_event("run", "go")
     print(orchestrator.wait_for_workflow("run", 20)["status"])
     orchestrator.stop()
 """
