@@ -249,6 +249,8 @@ class Engine:
             raise OrchestratorStateError(
                 "the orchestrator was started before this process was forked; call start() in the child"
             )
+        if not threading.main_thread().is_alive():  # the exit guard is about to notice it too
+            raise OrchestratorStateError("the orchestrator is stopping; call start() to use it again")
         # What a stop waits for may go on as planned; what it no longer waits for may not.
         if self._state in ("stopping", "stopped") and (self._leaving.is_set() or not self._holds_worker()):
             raise OrchestratorStateError(f"the orchestrator is {self._state}; call start() to use it again")
