@@ -80,8 +80,8 @@ orchestrator.start()
 orchestrator.start_workflow(job, workflow_id="run")
 
 def is_waiting():
-    run = orchestrator.db.read_workflow("run")
-    return run.wake_at is not None or effects.count("attempt")
+    runs = orchestrator.db.page_workflows()  # with the child, where there is one
+    return all(run.wake_at is not None for run in runs) or effects.count("attempt")
 
 while not recovers and not is_waiting():
     time.sleep(0.005)
