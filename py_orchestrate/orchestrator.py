@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Generator
 from datetime import timedelta
@@ -116,11 +117,13 @@ class Orchestrator:
         db_manager: Where to store instead.
         serializer: How values become text; ``JsonSerializer`` by default.
         poll_interval_seconds: How often to look for runs that nobody holds. Runs started here never wait for that.
+        lease_seconds: After how long without a sign of life others go on with the runs of this one: when its machine
+            is gone, or it is paused. The crash of a process on the same machine is noticed at the next poll.
         clock: Where the time comes from; for tests.
 
     Raises:
         TypeError: ``max_workers`` is no int, or ``db_manager`` is no database manager.
-        ValueError: ``max_workers`` is less than 1, or ``poll_interval_seconds`` is not positive.
+        ValueError: ``max_workers`` is less than 1, or ``poll_interval_seconds`` or ``lease_seconds`` is not positive.
         StorageError: The database cannot be opened.
     """
 
@@ -132,6 +135,7 @@ class Orchestrator:
         *,
         serializer: Serializer | None = None,
         poll_interval_seconds: float = 1.0,
+        lease_seconds: float = 30.0,
         clock: Clock | None = None,
     ) -> None:
         if not isinstance(max_workers, int) or isinstance(max_workers, bool):
@@ -140,6 +144,8 @@ class Orchestrator:
             raise ValueError(f"max_workers must be at least 1, not {max_workers}")
         if not poll_interval_seconds > 0:
             raise ValueError(f"poll_interval_seconds must be positive, not {poll_interval_seconds}")
+        if not 0 < lease_seconds < math.inf:
+            raise ValueError(f"lease_seconds must be positive and finite, not {lease_seconds}")
         if db_manager is not None and not isinstance(db_manager, BaseDatabaseManager):
             raise TypeError(f"db_manager is a BaseDatabaseManager, not {type(db_manager).__name__}")
         self.db = SQLiteDatabaseManager(db_path) if db_manager is None else db_manager
@@ -153,6 +159,7 @@ class Orchestrator:
             clock=self._clock,
             max_workers=max_workers,
             poll_interval_seconds=poll_interval_seconds,
+            lease_seconds=lease_seconds,
             closes_database=db_manager is None,
         )
         self._results = Results(self.db, self._engine, self.registry, self._serializer)

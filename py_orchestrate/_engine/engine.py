@@ -37,6 +37,7 @@ from ..models import (
 from ..serialization import Serializer
 from .bodies import BodyRunner
 from .exits import leave_at_exit
+from .leases import Leases
 from .recovery import RecoveryLoop
 from .runner import WorkflowRun
 from .workers import EventLoopThread, WorkerPool
@@ -60,6 +61,7 @@ class Engine:
         clock: Clock,
         max_workers: int,
         poll_interval_seconds: float,
+        lease_seconds: float,
         closes_database: bool,
     ) -> None:
         self.database = database
@@ -69,6 +71,7 @@ class Engine:
         self.owner = ""
         self._max_workers = max_workers
         self._poll_interval = poll_interval_seconds
+        self._lease_seconds = lease_seconds
         self._closes_database = closes_database
         self._told_of_single_process = False
         self._told_of_start = False
@@ -95,6 +98,7 @@ class Engine:
         self._workers = WorkerPool("worker", self._max_workers)
         self._activity_threads = WorkerPool("activity", self._max_workers)
         self._recovery = RecoveryLoop(self, poll_interval_seconds=self._poll_interval)
+        self._leases = Leases(self, lease_seconds=self._lease_seconds)
 
     def after_fork_in_child(self) -> None:
         """Let go of the parent's threads; the runs go on there, not here."""
@@ -130,6 +134,7 @@ class Engine:
             watch_threads()
             self._state = "running"
             self._recovery.start()
+            self._leases.start()
         leave_at_exit(self)
 
     def stop(self, timeout: float | None) -> bool:
@@ -156,7 +161,8 @@ class Engine:
                 self._leaving.set()
                 return False
             self._retire()
-            return True
+        self._leases.join()
+        return True
 
     def begin_leaving(self) -> None:
         """See ``exits.Leaver``."""
@@ -167,11 +173,30 @@ class Engine:
         self.begin_leaving()
         self.stop(timeout)
 
+    def renew_owner(self) -> None:
+        """See ``LeaseHost``."""
+        with self._lock:
+            if self._state not in ("running", "stopping"):
+                return
+            runs = list(self._runs.values())
+            _logger.warning(
+                "this orchestrator has given no sign of life for longer than its lease of %s s, so that others may go "
+                "on with its runs; what it does in them from now on is not recorded: %s",
+                self._lease_seconds,
+                self._describe_runs(),
+            )
+            lost, self.owner = self.owner, uuid.uuid4().hex
+            self.database.register_owner(self.owner)
+        for run in runs:
+            run.lose()
+        self.database.release_owner(lost)  # what else belongs to it, such as a lock file
+
     def _retire(self) -> None:
         """Give the claims back and end the threads, once nothing runs; the lock is held."""
         if self._state != "stopping":
             return
         self._state = "stopped"
+        self._leases.stop()
         self._workers.stop()
         self._activity_threads.stop()
         self._loop.stop()
@@ -333,7 +358,7 @@ class Engine:
             try:
                 return write()
             except ClaimLostError as lost:
-                _logger.debug("%s", lost)
+                _logger.debug("%s", lost)  # that the lease has ended is told with the next beat
                 raise Unwind from lost
             except StorageError as error:
                 _logger.warning("a write is tried again in %.2f s: %s", delay, error)

@@ -236,6 +236,11 @@ class WorkflowRun:
         """The activity that runs now."""
         return self.journal.current_activity
 
+    def lose(self) -> None:
+        """Let the run leave at its next durable call, if it makes one: others may go on with it; on any thread."""
+        self.journal.seal(Unwind())
+        self.rouse()
+
     def tend(self) -> None:
         """Store what lingers, and start the attempts that are due; called by the background loop, on its thread."""
         self.journal.store_what_lingers()

@@ -136,6 +136,8 @@ class Runs:
         """In the order of arrival."""
         self._held: dict[str, dict[str, Run]] = {}
         """By owner, for every registered one, and by id."""
+        self.beats: dict[str, int] = {}
+        """How often each registered owner has given a sign of life."""
         self._ready: dict[str, list[tuple[int, Run]]] = {}
         """By name; each list in the order of arrival, and none empty."""
         self._asleep: list[tuple[datetime, int, Run]] = []
@@ -201,12 +203,14 @@ class Runs:
     def register_owner(self, owner: str) -> None:
         """Let the owner hold runs."""
         self._held.setdefault(owner, {})
+        self.beats.setdefault(owner, 0)
 
     def release_owner(self, owner: str) -> None:
         """Free an owner's runs, and let it hold none."""
         for run in self.held_by(owner):
             self.change(run, owner=None)
         self._held.pop(owner, None)
+        self.beats.pop(owner, None)
 
     def held_by(self, owner: str) -> Collection[Run]:
         """Return the runs that an owner holds."""

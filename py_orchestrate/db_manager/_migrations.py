@@ -1,4 +1,4 @@
-"""The tables, and how an older file becomes a current one: numbered steps, in one transaction with their record.
+"""The tables, and how an older file becomes a current one, in one transaction with the record of its version.
 
 Version 1 is 1.0.2's file, which has no record of its version and is known by its tables. The record is a table of this
 library's own, not ``PRAGMA user_version``, because a program may keep its own tables in the same file and use that
@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 
 from ..errors import DatabaseVersionError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 2
 
 _LEGACY_WORKFLOWS = [
     "id",
@@ -35,8 +35,6 @@ _LEGACY_WORKFLOWS = [
 _NEW_TABLES = {
     0: ("workflows", "activity_executions", "orchestrators", "workflow_events"),
     1: ("orchestrators", "workflow_events"),
-    2: ("workflow_events",),
-    3: (),
     SCHEMA_VERSION: (),
 }
 """The tables that a file of each version must not have yet."""
@@ -55,11 +53,24 @@ CREATE TABLE workflows (
     updated_at TEXT NOT NULL,
     error_data TEXT,
     owner TEXT,
-    epoch INTEGER NOT NULL DEFAULT 0
+    epoch INTEGER NOT NULL DEFAULT 0,
+    parent_id TEXT,
+    wake_at TEXT,
+    waiting_for TEXT,
+    signals INTEGER NOT NULL DEFAULT 0,
+    request TEXT,
+    deadline TEXT,
+    custom_status TEXT,
+    generation INTEGER NOT NULL DEFAULT 0,
+    version TEXT
 );
 CREATE INDEX workflows_by_name ON workflows (name);
-CREATE INDEX workflows_processing ON workflows (owner, name) WHERE status = 'processing';
 CREATE INDEX workflows_not_done ON workflows (status) WHERE status <> 'done';
+CREATE INDEX workflows_ready ON workflows (name)
+    WHERE status = 'processing' AND owner IS NULL AND wake_at IS NULL;
+CREATE INDEX workflows_waiting ON workflows (wake_at)
+    WHERE status = 'processing' AND wake_at IS NOT NULL;
+CREATE INDEX workflows_held ON workflows (owner) WHERE owner IS NOT NULL;
 CREATE TABLE activity_executions (
     workflow_id TEXT NOT NULL REFERENCES workflows (id) ON DELETE CASCADE,
     sequence INTEGER NOT NULL,
@@ -73,30 +84,15 @@ CREATE TABLE activity_executions (
     created_at TEXT NOT NULL,
     completed_at TEXT,
     error_data TEXT,
+    state_data TEXT,
+    version TEXT,
     PRIMARY KEY (workflow_id, sequence)
 ) WITHOUT ROWID;
 CREATE TABLE orchestrators (
     id TEXT PRIMARY KEY,
-    registered_at TEXT NOT NULL
+    registered_at TEXT NOT NULL,
+    beats INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
-"""
-
-_WAITING = """
-ALTER TABLE workflows ADD COLUMN parent_id TEXT;
-ALTER TABLE workflows ADD COLUMN wake_at TEXT;
-ALTER TABLE workflows ADD COLUMN waiting_for TEXT;
-ALTER TABLE workflows ADD COLUMN signals INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE workflows ADD COLUMN request TEXT;
-ALTER TABLE workflows ADD COLUMN deadline TEXT;
-ALTER TABLE workflows ADD COLUMN custom_status TEXT;
-ALTER TABLE workflows ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE activity_executions ADD COLUMN state_data TEXT;
-DROP INDEX workflows_processing;
-CREATE INDEX workflows_ready ON workflows (name)
-    WHERE status = 'processing' AND owner IS NULL AND wake_at IS NULL;
-CREATE INDEX workflows_waiting ON workflows (wake_at)
-    WHERE status = 'processing' AND wake_at IS NOT NULL;
-CREATE INDEX workflows_held ON workflows (owner) WHERE owner IS NOT NULL;
 CREATE TABLE workflow_events (
     workflow_id TEXT NOT NULL REFERENCES workflows (id) ON DELETE CASCADE,
     position INTEGER NOT NULL,
@@ -107,11 +103,7 @@ CREATE TABLE workflow_events (
     PRIMARY KEY (workflow_id, position),
     UNIQUE (workflow_id, id)
 ) WITHOUT ROWID;
-"""
-
-_VERSIONS = """
-ALTER TABLE workflows ADD COLUMN version TEXT;
-ALTER TABLE activity_executions ADD COLUMN version TEXT;
+CREATE TABLE py_orchestrate_versions (version INTEGER PRIMARY KEY, applied_at TEXT NOT NULL);
 """
 
 _FROM_LEGACY = """
@@ -181,18 +173,10 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
         if version == 1:
             connection.execute("ALTER TABLE workflows RENAME TO legacy_workflows")
             connection.execute("ALTER TABLE activity_executions RENAME TO legacy_activity_executions")
-        if version < 2:  # noqa: PLR2004 - the number is the step's name
+        if version < SCHEMA_VERSION:
             _execute_all(connection, _TABLES)
             if version == 1:
                 _execute_all(connection, _FROM_LEGACY)
-            connection.execute(
-                "CREATE TABLE py_orchestrate_versions (version INTEGER PRIMARY KEY, applied_at TEXT NOT NULL)"
-            )
-        if version < 3:  # noqa: PLR2004 - as above
-            _execute_all(connection, _WAITING)
-        if version < 4:  # noqa: PLR2004 - as above
-            _execute_all(connection, _VERSIONS)
-        if version < SCHEMA_VERSION:
             connection.execute(
                 "INSERT INTO py_orchestrate_versions VALUES (?, ?)", (SCHEMA_VERSION, datetime.now(UTC).isoformat())
             )

@@ -362,10 +362,19 @@ def reopen(
     return record
 
 
-def forget_owner(connection: sqlite3.Connection, owner: str) -> None:
-    """Free an owner's runs and forget it."""
+def beat(connection: sqlite3.Connection, owner: str) -> dict[str, int]:
+    """Count an owner's sign of life; return the counts of all."""
+    connection.execute("UPDATE orchestrators SET beats = beats + 1 WHERE id = ?", (owner,))
+    return dict(connection.execute("SELECT id, beats FROM orchestrators").fetchall())
+
+
+def forget_owner(connection: sqlite3.Connection, owner: str, beats: int | None = None) -> bool:
+    """Free an owner's runs and forget it, if it has given so many signs of life; return whether it was there."""
+    query = "DELETE FROM orchestrators WHERE id = ? AND beats = coalesce(?, beats)"
+    if connection.execute(query, (owner, beats)).rowcount != 1:
+        return False
     connection.execute("UPDATE workflows SET owner = NULL WHERE owner = ?", (owner,))
-    connection.execute("DELETE FROM orchestrators WHERE id = ?", (owner,))
+    return True
 
 
 # --- 1.0.2's executions -----------------------------------------------------------------------------------------------

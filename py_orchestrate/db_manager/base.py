@@ -144,6 +144,30 @@ class BaseDatabaseManager(ABC):
             for workflow_id in [key for key, value in state.owners.items() if value == owner]:
                 state.free(workflow_id)
 
+    def beat_owner(self, owner: str) -> dict[str, int]:
+        """Give a sign of life of an orchestrator, and return how often each registered one has given one.
+
+        Whether one is silent is for its observers to say, each by its own monotonic clock: the clocks of machines
+        differ, and are set. An orchestrator that is not among them has been silent itself for longer than its lease:
+        its claims are gone.
+        """
+        state = self._single_process()
+        with state.lock:
+            return dict.fromkeys(state.registered, 0)
+
+    def expire_owner(self, owner: str, beats: int) -> bool:
+        """Do what ``release_owner`` does, unless the owner has given a sign of life: one conditional write.
+
+        Args:
+            owner: Whose lease has ended.
+            beats: How often it had given a sign of life when it was last looked at.
+
+        Returns:
+            Whether it was released by this call.
+        """
+        del owner, beats
+        return False
+
     # --- one run --------------------------------------------------------------------------------------------------
 
     def create_workflow(

@@ -75,6 +75,21 @@ class MemoryDatabaseManager(RecordDatabaseManager):
         with self._lock:
             self._runs.release_owner(owner)
 
+    def beat_owner(self, owner: str) -> dict[str, int]:
+        """See the base class."""
+        with self._lock:
+            if owner in self._runs.beats:
+                self._runs.beats[owner] += 1
+            return dict(self._runs.beats)
+
+    def expire_owner(self, owner: str, beats: int) -> bool:
+        """See the base class."""
+        with self._lock:
+            if self._runs.beats.get(owner) != beats:
+                return False
+            self._runs.release_owner(owner)
+            return True
+
     # --- one run --------------------------------------------------------------------------------------------------
 
     def create_workflow(

@@ -126,13 +126,28 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
                     "the folder must be writable"
                 ) from error
         now = time_text(datetime.now(UTC))
-        self._write(lambda connection: connection.execute("INSERT INTO orchestrators VALUES (?, ?)", (owner, now)))
+        self._write(
+            lambda connection: connection.execute(
+                "INSERT INTO orchestrators (id, registered_at) VALUES (?, ?)", (owner, now)
+            )
+        )
 
     def release_owner(self, owner: str) -> None:
         """See the base class."""
         self._write(lambda connection: operations.forget_owner(connection, owner))
         if self._locks is not None:
             self._locks.release(owner)
+
+    def beat_owner(self, owner: str) -> dict[str, int]:
+        """See the base class. One commit."""
+        return self._write(lambda connection: operations.beat(connection, owner))
+
+    def expire_owner(self, owner: str, beats: int) -> bool:
+        """See the base class."""
+        is_gone = self._write(lambda connection: operations.forget_owner(connection, owner, beats))
+        if is_gone and self._locks is not None:
+            self._locks.forget(owner)
+        return is_gone
 
     def _reap_dead_owners(self) -> None:
         """Free the runs of orchestrators whose process is gone; on this file's machine the kernel knows."""

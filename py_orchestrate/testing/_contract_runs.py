@@ -14,7 +14,7 @@ import pytest
 from ..db_manager.base import BaseDatabaseManager
 from ..errors import ClaimLostError
 from ..models import WorkflowRecord, WorkflowStatus
-from ._contract_base import Contract, assert_utc, claim_new, claim_run, ids_of, read, register
+from ._contract_base import Contract, WaitingContract, assert_utc, begin, claim_new, claim_run, ids_of, read, register
 from ._samples import (
     at,
     instance,
@@ -342,3 +342,50 @@ class Fencing(Contract):
 
         assert race([lambda: writer(stale), lambda: writer(current.epoch), lambda: writer(stale)]) == [10, 0, 10]
         assert {step.output for step in database.get_steps("run")} == {str(current.epoch)}
+
+
+class Leasing(WaitingContract):
+    """``beat_owner`` and ``expire_owner``."""
+
+    def test_every_manager_sees_the_signs_of_life(self, waits: BaseDatabaseManager) -> None:
+        first = waits.beat_owner("owner-a")["owner-a"]
+        with self.another_with_claims(waits) as other:
+            register(other, "owner-b")
+            assert other.beat_owner("owner-b")["owner-a"] == first
+            found = waits.beat_owner("owner-a")
+        assert found["owner-a"] == first + 1
+        assert found.keys() == {"owner-a", "owner-b"}
+
+    def test_one_that_is_not_registered_is_told(self, waits: BaseDatabaseManager) -> None:
+        assert "nobody" not in waits.beat_owner("nobody")
+        waits.release_owner("owner-a")
+        assert waits.beat_owner("owner-a") == {}
+
+    def test_a_silent_owner_loses_its_runs(self, waits: BaseDatabaseManager) -> None:
+        epoch = begin(waits)
+        beats = waits.beat_owner("owner-a")["owner-a"]
+        with self.another_with_claims(waits) as other:
+            register(other, "owner-b")
+            assert other.expire_owner("owner-a", beats)
+            assert not other.expire_owner("owner-a", beats)
+            (claimed,) = other.claim_workflows("owner-b", ["greet"], 9, now=at(0))
+            assert (claimed.id, claimed.epoch) == ("run", epoch + 1)
+            with pytest.raises(ClaimLostError):
+                waits.record_steps("run", epoch, [step_record(0)])
+            assert "owner-a" not in waits.beat_owner("owner-a")
+
+    def test_one_that_has_given_a_sign_keeps_them(self, waits: BaseDatabaseManager) -> None:
+        epoch = begin(waits)
+        beats = waits.beat_owner("owner-a")["owner-a"]
+        waits.beat_owner("owner-a")
+        assert not waits.expire_owner("owner-a", beats)
+        assert not waits.expire_owner("nobody", 0)
+        waits.record_steps("run", epoch, [step_record(0)])
+        assert read(waits).owner == "owner-a"
+
+    def test_of_racing_observers_one_lets_go(self, waits: BaseDatabaseManager) -> None:
+        for n in range(5):
+            register(waits, f"silent-{n}")
+            beats = waits.beat_owner(f"silent-{n}")[f"silent-{n}"]
+            won = race([partial(waits.expire_owner, f"silent-{n}", beats)] * 4)
+            assert Counter(won) == {True: 1, False: 3}

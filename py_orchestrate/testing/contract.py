@@ -34,7 +34,7 @@ from ._contract_control import Cancelling, Pausing, Refusals
 from ._contract_history import Recording
 from ._contract_reading import Reading, SevenMethods, Versions
 from ._contract_reopening import Reopening
-from ._contract_runs import Claiming, Creating, Fencing
+from ._contract_runs import Claiming, Creating, Fencing, Leasing
 from ._contract_signals import Events, Signals
 from ._contract_waiting import BeginningAnew, Children, Publishing, Waiting, WithoutWaiting
 
@@ -55,6 +55,7 @@ class BasicDatabaseManagerContract(_Common, WithoutWaiting):
 
 class DatabaseManagerContract(
     _Common,
+    Leasing,
     Waiting,
     Publishing,
     BeginningAnew,

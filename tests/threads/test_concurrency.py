@@ -456,7 +456,13 @@ def test_stopping_ends_every_thread(database: BaseDatabaseManager) -> None:
     with Orchestrator(db_manager=database) as started:
         for handle in [started.start_workflow(job) for _ in range(20)]:
             handle.result(timeout=10)
-        assert {name.split("-")[1] for name in library_threads()} == {"recovery", "worker", "activity", "event"}
+        assert {name.split("-")[1] for name in library_threads()} == {
+            "recovery",
+            "lease",
+            "worker",
+            "activity",
+            "event",
+        }
     wait_until(lambda: not library_threads(), timeout=2)
     assert sum(thread.name == "py_orchestrate-exit-guard" for thread in threading.enumerate()) == 1
 
