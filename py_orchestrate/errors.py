@@ -19,6 +19,7 @@
     ├── WorkflowFailedError
     ├── WorkflowStateError         (also RuntimeError)
     ├── CompensationError
+    ├── RecoveryLimitError
     ├── OrchestratorStateError     (also RuntimeError)
     ├── UnsupportedOperationError  (also NotImplementedError)
     └── StorageError
@@ -53,6 +54,7 @@ __all__ = [
     "NonDeterminismError",
     "OrchestrateError",
     "OrchestratorStateError",
+    "RecoveryLimitError",
     "SerializationError",
     "StorageError",
     "UnsupportedOperationError",
@@ -274,6 +276,24 @@ class StorageError(OrchestrateError):
 
 class DatabaseVersionError(StorageError):
     """The database was written by a newer version, or is no database of this library."""
+
+
+class RecoveryLimitError(OrchestrateError):
+    """What a run fails with whose orchestrator died with it, time and again.
+
+    Attributes:
+        workflow_id: The run.
+        crashes: How often, without a step of it having ended in between.
+    """
+
+    def __init__(self, workflow_id: str, crashes: int, last_step: tuple[int, str] | None) -> None:
+        where = "before its first step" if last_step is None else f"in or after step {last_step[0]} ({last_step[1]})"
+        super().__init__(
+            f"the process that ran workflow {workflow_id} has died {crashes} times in a row, {where}: the run is set "
+            "aside; rewind_workflow() lets it try again"
+        )
+        self.workflow_id = workflow_id
+        self.crashes = crashes
 
 
 class ClaimLostError(StorageError):

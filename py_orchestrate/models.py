@@ -153,6 +153,7 @@ class WorkflowRecord:
         custom_status: What the workflow has published of itself, as the serializer's text; ``None`` for nothing.
         generation: How often it has begun anew, with ``continue_as_new``.
         version: The version of the code that it began with, or began anew with; ``None`` where that has none.
+        crashes: How often in a row an orchestrator has died with it, without a step of it having ended in between.
         created_at: When it was stored; aware, UTC.
         updated_at: When it last changed; aware, UTC.
     """
@@ -176,6 +177,7 @@ class WorkflowRecord:
     custom_status: str | None = None
     generation: int = 0
     version: str | None = None
+    crashes: int = 0
     created_at: datetime
     updated_at: datetime
 

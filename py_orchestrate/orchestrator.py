@@ -119,11 +119,15 @@ class Orchestrator:
         poll_interval_seconds: How often to look for runs that nobody holds. Runs started here never wait for that.
         lease_seconds: After how long without a sign of life others go on with the runs of this one: when its machine
             is gone, or it is paused. The crash of a process on the same machine is noticed at the next poll.
+        max_recoveries: How often in a row a run may go on after a crash of its orchestrator without one of its steps
+            ending; then it fails with ``RecoveryLimitError``, for it may be what takes the process down. From the
+            third crash on it waits before it goes on, longer and longer. ``None`` for no limit.
         clock: Where the time comes from; for tests.
 
     Raises:
-        TypeError: ``max_workers`` is no int, or ``db_manager`` is no database manager.
-        ValueError: ``max_workers`` is less than 1, or ``poll_interval_seconds`` or ``lease_seconds`` is not positive.
+        TypeError: ``max_workers`` or ``max_recoveries`` is no int, or ``db_manager`` is no database manager.
+        ValueError: ``max_workers`` is less than 1, ``poll_interval_seconds`` or ``lease_seconds`` is not positive, or
+            ``max_recoveries`` is negative.
         StorageError: The database cannot be opened.
     """
 
@@ -136,6 +140,7 @@ class Orchestrator:
         serializer: Serializer | None = None,
         poll_interval_seconds: float = 1.0,
         lease_seconds: float = 30.0,
+        max_recoveries: int | None = 10,
         clock: Clock | None = None,
     ) -> None:
         if not isinstance(max_workers, int) or isinstance(max_workers, bool):
@@ -146,6 +151,10 @@ class Orchestrator:
             raise ValueError(f"poll_interval_seconds must be positive, not {poll_interval_seconds}")
         if not 0 < lease_seconds < math.inf:
             raise ValueError(f"lease_seconds must be positive and finite, not {lease_seconds}")
+        if max_recoveries is not None and (not isinstance(max_recoveries, int) or isinstance(max_recoveries, bool)):
+            raise TypeError(f"max_recoveries is an int or None, not {type(max_recoveries).__name__}")
+        if max_recoveries is not None and max_recoveries < 0:
+            raise ValueError(f"max_recoveries must not be negative, not {max_recoveries}")
         if db_manager is not None and not isinstance(db_manager, BaseDatabaseManager):
             raise TypeError(f"db_manager is a BaseDatabaseManager, not {type(db_manager).__name__}")
         self.db = SQLiteDatabaseManager(db_path) if db_manager is None else db_manager
@@ -160,6 +169,7 @@ class Orchestrator:
             max_workers=max_workers,
             poll_interval_seconds=poll_interval_seconds,
             lease_seconds=lease_seconds,
+            max_recoveries=max_recoveries,
             closes_database=db_manager is None,
         )
         self._results = Results(self.db, self._engine, self.registry, self._serializer)

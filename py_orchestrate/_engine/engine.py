@@ -62,6 +62,7 @@ class Engine:
         max_workers: int,
         poll_interval_seconds: float,
         lease_seconds: float,
+        max_recoveries: int | None,
         closes_database: bool,
     ) -> None:
         self.database = database
@@ -69,6 +70,7 @@ class Engine:
         self.serializer = serializer
         self.clock = clock
         self.owner = ""
+        self.max_recoveries = max_recoveries
         self._max_workers = max_workers
         self._poll_interval = poll_interval_seconds
         self._lease_seconds = lease_seconds

@@ -82,7 +82,7 @@ class Leases:
                 self._expire(owner, count)
 
     def _expire(self, owner: str, count: int) -> None:
-        if self._host.database.expire_owner(owner, count):
+        if self._host.database.expire_owner(owner, count, now=self._host.clock.now()):
             _logger.warning(
                 "orchestrator %s has given no sign of life for %.1f s: others go on with its runs",
                 owner,

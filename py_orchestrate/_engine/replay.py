@@ -90,6 +90,11 @@ class History:
         return None if step is None else step.kind
 
     @property
+    def last_step(self) -> StepOutcome | None:
+        """The recorded step with the highest ordinal."""
+        return self._steps.get(self.last)
+
+    @property
     def has_legacy_left(self) -> bool:
         """Whether steps of 1.0.2 are still to be replayed."""
         return any(self._legacy.values())

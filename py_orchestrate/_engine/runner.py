@@ -21,7 +21,7 @@ from .._futures import DurableFuture, Pending
 from .._options import ActivityOptions, RunOptions
 from .._registry import Definition, is_coroutine_function
 from ..durable import WorkflowInfo
-from ..errors import SerializationError, WorkflowCancelled
+from ..errors import RecoveryLimitError, SerializationError, WorkflowCancelled
 from ..models import (
     NEVER,
     ControlRequest,
@@ -50,6 +50,8 @@ _logger = logging.getLogger(__name__)
 
 class RunHost(ActivityHost, WaitHost, Protocol):
     """What a run needs of the engine around it."""
+
+    max_recoveries: int | None
 
     def finish(self, record: WorkflowRecord, end: WorkflowEnd) -> WorkflowRecord | None:
         """Store the run's end; return another run to go on with, if one was claimed in the same breath."""
@@ -107,6 +109,11 @@ class WorkflowRun:
     def _attempt(self) -> WorkflowEnd | WorkflowSuspension | WorkflowContinuation:
         if not self._is_new:
             self.journal.load()
+        limit, crashes = self._host.max_recoveries, self.record.crashes
+        if limit is not None and crashes > limit:
+            last = self.journal.history.last_step
+            place = None if last is None else (last.sequence, last.name)
+            return self._ended(None, RecoveryLimitError(self.record.id, crashes, place))
         has_begun = self.record.generation > 0 or not self.journal.history.is_empty
         if self._interrupts.is_cancellation_wanted and not has_begun:
             self._interrupts.raised = self._interrupts.cancellation()  # there is nothing to undo

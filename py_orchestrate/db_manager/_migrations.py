@@ -62,7 +62,8 @@ CREATE TABLE workflows (
     deadline TEXT,
     custom_status TEXT,
     generation INTEGER NOT NULL DEFAULT 0,
-    version TEXT
+    version TEXT,
+    crashes INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX workflows_by_name ON workflows (name);
 CREATE INDEX workflows_not_done ON workflows (status) WHERE status <> 'done';

@@ -21,6 +21,7 @@ from ..models import (
     WorkflowStatus,
     WorkflowSuspension,
 )
+from ._crashes import recovery_time
 from ._sqlite_rows import (
     EVENT_COLUMNS,
     STEP_COLUMNS,
@@ -40,7 +41,7 @@ Row = tuple[object, ...]
 # An owner that is not registered holds nothing: nobody would notice its death.
 _INSERT_WORKFLOW = f"""
 INSERT INTO workflows ({WORKFLOW_COLUMNS})
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT id FROM orchestrators WHERE id = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT id FROM orchestrators WHERE id = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_CHILD = f"{_INSERT_WORKFLOW} ON CONFLICT (id) DO NOTHING"
 
@@ -73,6 +74,7 @@ UPDATE workflows SET
     status = CASE WHEN request = 'pause' THEN 'paused' ELSE status END,
     request = CASE WHEN request = 'pause' THEN NULL ELSE request END,
     custom_status = coalesce(:custom_status, custom_status),
+    crashes = 0,
     wake_at = CASE WHEN signals = :signals THEN :wake_at END,
     waiting_for = CASE WHEN signals = :signals THEN :waiting_for END
 WHERE id = :id AND epoch = :epoch AND status = 'processing' AND owner IS NOT NULL
@@ -86,6 +88,7 @@ UPDATE workflows SET
     version = ?,
     updated_at = ?,
     custom_status = coalesce(?, custom_status),
+    crashes = 0,
     status = CASE WHEN request = 'pause' THEN 'paused' ELSE status END,
     request = CASE WHEN request = 'pause' THEN NULL ELSE request END
 WHERE id = ? AND epoch = ? AND status = 'processing' AND owner IS NOT NULL
@@ -119,7 +122,7 @@ WHERE id = ?
 
 _REOPEN = """
 UPDATE workflows SET status = 'processing', output_data = NULL, error_data = NULL, error_message = NULL,
-    current_activity = NULL, deadline = NULL, request = NULL, wake_at = NULL, waiting_for = NULL
+    current_activity = NULL, deadline = NULL, request = NULL, wake_at = NULL, waiting_for = NULL, crashes = 0
 WHERE id = ?
 """
 
@@ -219,13 +222,15 @@ def record_steps(
     rows: Sequence[Row],
     children: Sequence[Row],
     marks: Mapping[str, str],
+    *,
+    is_progress: bool,
 ) -> tuple[ControlRequest | None] | None:
     """Store steps of a run (id, epoch), create children, and set columns of the run.
 
     Returns:
         What is requested of the run, in a tuple; ``None`` if the claim is lost.
     """
-    found = connection.execute(f"SELECT request FROM workflows WHERE {_HELD}", run).fetchone()
+    found = connection.execute(f"SELECT request, crashes FROM workflows WHERE {_HELD}", run).fetchone()
     if found is None:
         return None
     for row in rows:
@@ -235,6 +240,8 @@ def record_steps(
     if marks:
         columns = ", ".join(f"{column} = ?" for column in marks)
         connection.execute(f"UPDATE workflows SET {columns} WHERE id = ?", (*marks.values(), run[0]))
+    if is_progress and found[1]:
+        connection.execute("UPDATE workflows SET crashes = 0 WHERE id = ?", (run[0],))
     return (None if found[0] is None else ControlRequest(found[0]),)
 
 
@@ -368,12 +375,24 @@ def beat(connection: sqlite3.Connection, owner: str) -> dict[str, int]:
     return dict(connection.execute("SELECT id, beats FROM orchestrators").fetchall())
 
 
-def forget_owner(connection: sqlite3.Connection, owner: str, beats: int | None = None) -> bool:
-    """Free an owner's runs and forget it, if it has given so many signs of life; return whether it was there."""
+def forget_owner(connection: sqlite3.Connection, owner: str) -> None:
+    """Free an owner's runs and forget it."""
+    connection.execute("DELETE FROM orchestrators WHERE id = ?", (owner,))
+    connection.execute("UPDATE workflows SET owner = NULL WHERE owner = ?", (owner,))
+
+
+def bury_owner(connection: sqlite3.Connection, owner: str, now: datetime, beats: int | None = None) -> bool:
+    """Free the runs of an owner that has died, if it has given so many signs of life; return whether it was there."""
     query = "DELETE FROM orchestrators WHERE id = ? AND beats = coalesce(?, beats)"
     if connection.execute(query, (owner, beats)).rowcount != 1:
         return False
-    connection.execute("UPDATE workflows SET owner = NULL WHERE owner = ?", (owner,))
+    held = connection.execute("SELECT id, crashes + 1 FROM workflows WHERE owner = ?", (owner,)).fetchall()
+    for workflow_id, crashes in held:
+        due = recovery_time(crashes, now)
+        connection.execute(
+            "UPDATE workflows SET owner = NULL, crashes = ?, wake_at = ? WHERE id = ?",
+            (crashes, None if due is None else time_text(due), workflow_id),
+        )
     return True
 
 

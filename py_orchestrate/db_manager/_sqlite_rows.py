@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 WORKFLOW_COLUMNS = (
     "id, name, status, input_data, output_data, error_data, error_message, current_activity, owner, epoch, "
     "parent_id, wake_at, waiting_for, signals, request, deadline, custom_status, generation, version, "
-    "created_at, updated_at"
+    "crashes, created_at, updated_at"
 )
 STEP_COLUMNS = (
     "sequence, kind, activity_name, status, input_data, output_data, error_data, error_message, "
@@ -59,6 +59,7 @@ def row_from_record(record: WorkflowRecord) -> tuple[object, ...]:
         record.custom_status,
         record.generation,
         record.version,
+        record.crashes,
         time_text(record.created_at),
         time_text(record.updated_at),
     )
@@ -106,8 +107,9 @@ def _record(row: Sequence[object]) -> WorkflowRecord:
         custom_status=row[16],  # type: ignore[arg-type]
         generation=row[17],  # type: ignore[arg-type]
         version=row[18],  # type: ignore[arg-type]
-        created_at=datetime.fromisoformat(row[19]),  # type: ignore[arg-type]
-        updated_at=datetime.fromisoformat(row[20]),  # type: ignore[arg-type]
+        crashes=row[19],  # type: ignore[arg-type]
+        created_at=datetime.fromisoformat(row[20]),  # type: ignore[arg-type]
+        updated_at=datetime.fromisoformat(row[21]),  # type: ignore[arg-type]
     )
 
 

@@ -155,17 +155,20 @@ class BaseDatabaseManager(ABC):
         with state.lock:
             return dict.fromkeys(state.registered, 0)
 
-    def expire_owner(self, owner: str, beats: int) -> bool:
+    def expire_owner(self, owner: str, beats: int, *, now: datetime | None = None) -> bool:
         """Do what ``release_owner`` does, unless the owner has given a sign of life: one conditional write.
+
+        Its runs count one crash more. One that has crashed several times in a row goes on after a while only.
 
         Args:
             owner: Whose lease has ended.
             beats: How often it had given a sign of life when it was last looked at.
+            now: From when that while counts; the machine's time by default.
 
         Returns:
             Whether it was released by this call.
         """
-        del owner, beats
+        del owner, beats, now
         return False
 
     # --- one run --------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from .._forks import hold_for_forks
 from ..errors import ClaimLostError, StorageError
 from ..models import (
     ActivityExecution,
+    ActivityStatus,
     ControlRequest,
     EventRecord,
     StepOutcome,
@@ -29,6 +30,7 @@ from ..models import (
     WorkflowSuspension,
 )
 from . import _documents as documents
+from ._crashes import recovery_time
 from ._memory_runs import Run, Runs
 from ._records import RecordDatabaseManager, refusal, refuse_unfinished
 
@@ -82,11 +84,15 @@ class MemoryDatabaseManager(RecordDatabaseManager):
                 self._runs.beats[owner] += 1
             return dict(self._runs.beats)
 
-    def expire_owner(self, owner: str, beats: int) -> bool:
+    def expire_owner(self, owner: str, beats: int, *, now: datetime | None = None) -> bool:
         """See the base class."""
+        moment = datetime.now(UTC) if now is None else now
         with self._lock:
             if self._runs.beats.get(owner) != beats:
                 return False
+            for run in self._runs.held_by(owner):
+                crashes = run.record.crashes + 1
+                self._runs.change(run, owner=None, crashes=crashes, wake_at=recovery_time(crashes, moment))
             self._runs.release_owner(owner)
             return True
 
@@ -139,6 +145,8 @@ class MemoryDatabaseManager(RecordDatabaseManager):
         with self._lock:
             run = self._claimed(workflow_id, epoch)
             run.store(steps)
+            if run.record.crashes and any(step.status != ActivityStatus.RUNNING for step in steps):
+                self._runs.change(run, crashes=0)
             self._runs.insert_new(children)
             if current_activity is not None:
                 self._runs.change(run, current_activity=current_activity, updated_at=datetime.now(UTC))
@@ -191,6 +199,7 @@ class MemoryDatabaseManager(RecordDatabaseManager):
                 input=continuation.input,
                 version=continuation.version,
                 generation=run.record.generation + 1,
+                crashes=0,
                 request=None if is_pausing else run.record.request,
                 custom_status=continuation.custom_status or run.record.custom_status,
                 updated_at=continuation.continued_at,
@@ -275,6 +284,7 @@ class MemoryDatabaseManager(RecordDatabaseManager):
                 request=None,
                 wake_at=None,
                 waiting_for=None,
+                crashes=0,
             )
 
     def pending_requests(self, owner: str) -> dict[str, ControlRequest]:
@@ -433,6 +443,7 @@ class MemoryDatabaseManager(RecordDatabaseManager):
             run,
             status=WorkflowStatus.PAUSED if is_pausing else WorkflowStatus.PROCESSING,
             owner=None,
+            crashes=0,
             wake_at=None if is_ready else suspension.wake_at,
             waiting_for=None if is_ready else suspension.waiting_for,
             request=None if is_pausing else run.record.request,

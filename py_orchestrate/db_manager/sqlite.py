@@ -17,6 +17,7 @@ from ..errors import ClaimLostError, StorageError
 from ..models import (
     NEVER,
     ActivityExecution,
+    ActivityStatus,
     ControlRequest,
     EventRecord,
     StepOutcome,
@@ -142,20 +143,21 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         """See the base class. One commit."""
         return self._write(lambda connection: operations.beat(connection, owner))
 
-    def expire_owner(self, owner: str, beats: int) -> bool:
+    def expire_owner(self, owner: str, beats: int, *, now: datetime | None = None) -> bool:
         """See the base class."""
-        is_gone = self._write(lambda connection: operations.forget_owner(connection, owner, beats))
+        moment = datetime.now(UTC) if now is None else now
+        is_gone = self._write(lambda connection: operations.bury_owner(connection, owner, moment, beats))
         if is_gone and self._locks is not None:
             self._locks.forget(owner)
         return is_gone
 
-    def _reap_dead_owners(self) -> None:
+    def _bury_dead_owners(self, now: datetime) -> None:
         """Free the runs of orchestrators whose process is gone; on this file's machine the kernel knows."""
         if self._locks is None:
             return
         for (owner,) in self._read(lambda connection: connection.execute("SELECT id FROM orchestrators").fetchall()):
             if not self._locks.is_alive(owner):
-                self._write(lambda connection, owner=owner: operations.forget_owner(connection, owner))  # type: ignore[misc]
+                self._write(lambda connection, owner=owner: operations.bury_owner(connection, owner, now))  # type: ignore[misc]
                 self._locks.forget(owner)
 
     # --- one run ----------------------------------------------------------------------------------------------------
@@ -170,9 +172,9 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         self, owner: str, names: Iterable[str], limit: int, *, now: datetime | None = None
     ) -> list[WorkflowRecord]:
         """See the base class. An idle turn is three small reads and no write."""
-        self._reap_dead_owners()
         wanted = frozenset(names)
         moment = datetime.now(UTC) if now is None else now
+        self._bury_dead_owners(moment)
         if limit <= 0 or not self._read(
             lambda connection: operations.something_to_claim(connection, wanted, time_text(moment))
         ):
@@ -218,8 +220,11 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
             marks = {"current_activity": current_activity, "updated_at": time_text(datetime.now(UTC))}
         if custom_status is not None:
             marks["custom_status"] = custom_status
+        is_progress = any(step.status != ActivityStatus.RUNNING for step in steps)
         done = self._write(
-            lambda connection: operations.record_steps(connection, (workflow_id, epoch), rows, new, marks)
+            lambda connection: operations.record_steps(
+                connection, (workflow_id, epoch), rows, new, marks, is_progress=is_progress
+            )
         )
         if done is None:
             raise ClaimLostError(workflow_id, epoch)
@@ -248,7 +253,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         if step is None:
             self._connections.rollback()
             return
-        operations.record_steps(connection, run, [row_from_step(run[0], step)], (), {})
+        operations.record_steps(connection, run, [row_from_step(run[0], step)], (), {}, is_progress=True)
         self._connections.commit()
 
     def finish_workflow(self, workflow_id: str, epoch: int, end: WorkflowEnd) -> None:

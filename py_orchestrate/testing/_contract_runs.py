@@ -13,7 +13,7 @@ import pytest
 
 from ..db_manager.base import BaseDatabaseManager
 from ..errors import ClaimLostError
-from ..models import WorkflowRecord, WorkflowStatus
+from ..models import WorkflowContinuation, WorkflowRecord, WorkflowStatus
 from ._contract_base import Contract, WaitingContract, assert_utc, begin, claim_new, claim_run, ids_of, read, register
 from ._samples import (
     at,
@@ -22,6 +22,7 @@ from ._samples import (
     run_end,
     run_record,
     step_record,
+    suspension,
 )
 
 
@@ -389,3 +390,43 @@ class Leasing(WaitingContract):
             beats = waits.beat_owner(f"silent-{n}")[f"silent-{n}"]
             won = race([partial(waits.expire_owner, f"silent-{n}", beats)] * 4)
             assert Counter(won) == {True: 1, False: 3}
+
+    def test_crashes_in_a_row_are_counted_and_delay_the_run(self, waits: BaseDatabaseManager) -> None:
+        epoch = begin(waits)
+        for n in range(1, 6):
+            beats = waits.beat_owner("owner-a")["owner-a"]
+            assert waits.expire_owner("owner-a", beats, now=at(0))
+            record = read(waits)
+            assert (record.crashes, record.owner) == (n, None)
+            assert (record.wake_at is None) == (n <= 2)
+            register(waits)
+            (claimed,) = waits.claim_workflows("owner-a", ["greet"], 9, now=at(10))
+            assert (claimed.crashes, claimed.wake_at) == (n, None)
+            epoch = claimed.epoch
+            waits.record_steps("run", epoch, [step_record(0, None)])  # it runs, which is no progress
+            assert read(waits).crashes == n
+        waits.record_steps("run", epoch, [step_record(0)])
+        assert read(waits).crashes == 0
+
+    def test_whatever_a_run_gets_done_ends_the_row(self, waits: BaseDatabaseManager) -> None:
+        leaves: tuple[Callable[[str, int], None], ...] = (
+            lambda run, epoch: waits.suspend_workflow(run, epoch, suspension()),
+            lambda run, epoch: waits.continue_workflow(
+                run, epoch, WorkflowContinuation(input="{}", taken={}, continued_at=at(7))
+            ),
+        )
+        for n, leave in enumerate(leaves):
+            begin(waits, f"run-{n}")
+            waits.expire_owner("owner-a", waits.beat_owner("owner-a")["owner-a"], now=at(0))
+            register(waits)
+            (claimed,) = waits.claim_workflows("owner-a", ["greet"], 9, now=at(0))
+            assert claimed.crashes == 1
+            leave(claimed.id, claimed.epoch)
+            assert read(waits, claimed.id).crashes == 0
+            (claimed,) = waits.claim_workflows("owner-a", ["greet"], 9, now=at(9))
+            waits.finish_workflow(claimed.id, claimed.epoch, run_end())
+
+    def test_a_release_is_no_crash(self, waits: BaseDatabaseManager) -> None:
+        begin(waits)
+        waits.release_owner("owner-a")
+        assert (read(waits).crashes, read(waits).wake_at) == (0, None)

@@ -124,6 +124,7 @@ class _ReplayHost:
     """What a run needs around it, and its store: a history that nothing is added to."""
 
     can_wait = True
+    max_recoveries = None
 
     def __init__(self, registry: WorkflowRegistry, serializer: Serializer, steps: list[StepOutcome]) -> None:
         self.database = self

@@ -111,7 +111,7 @@ def test_what_waits_leaves_the_worker_to_others(store: BaseDatabaseManager, orch
         wait_until(lambda handle=handle: (found := runner.db.read_workflow(handle.id)) and found.wake_at is not None)
     assert runner.start_workflow(quick).result(10) == "done"
     assert {handle.status()["status"] for handle in handles.values()} == {"processing"}
-    assert runner._engine._busy == 0
+    wait_until(lambda: runner._engine._busy == 0)
 
 
 def test_thousands_of_sleepers_are_rows(store: BaseDatabaseManager, orchestrator: MakeOrchestrator) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from py_orchestrate import MemoryDatabaseManager
@@ -104,9 +106,9 @@ def test_a_new_observer_looks_for_as_long_as_any(database: MemoryDatabaseManager
 
 def test_a_sign_of_life_at_the_last_moment_counts(database: MemoryDatabaseManager) -> None:
     class LastMoment(MemoryDatabaseManager):
-        def expire_owner(self, owner: str, beats: int) -> bool:
+        def expire_owner(self, owner: str, beats: int, *, now: datetime | None = None) -> bool:
             self.beat_owner(owner)  # between the look and the write
-            return super().expire_owner(owner, beats)
+            return super().expire_owner(owner, beats, now=now)
 
     late = LastMoment()
     host, leases = observer(late)
