@@ -24,11 +24,9 @@ LIMIT = 4
 SCRIPT = """
 import os, signal, sys
 from py_orchestrate import Orchestrator, activity, durable, workflow
-from py_orchestrate.db_manager import _crashes
 from tests.effects import Effects
 
 folder, limit = sys.argv[1], int(sys.argv[2])
-_crashes._FIRST_DELAY_SECONDS = 0.02
 effects = Effects(folder + "/effects")
 
 @activity
