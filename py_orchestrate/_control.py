@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from ._clock import Clock
 from ._context import current_scope
 from ._engine.engine import Engine
+from ._engine.retention import PURGED_AT_ONCE
 from ._failures import origin_of_failure
 from ._identifiers import check_name, check_workflow_id, new_workflow_id
 from .db_manager.base import BaseDatabaseManager
@@ -26,6 +28,7 @@ from .models import (
     WorkflowRecord,
     WorkflowStatus,
 )
+from .retry import seconds_of
 from .serialization import Serializer
 
 _COMPLETED = ActivityStatus.COMPLETED.value
@@ -106,10 +109,42 @@ class Control:
             )
         return found
 
+    def purge(
+        self,
+        older_than: float | timedelta | datetime,
+        name: str | None,
+        status: WorkflowStatus | None,
+        limit: int | None,
+    ) -> int:
+        """See ``Orchestrator.purge_workflows``. In short transactions, so that nobody has to wait for long."""
+        self._refuse_in_workflow("purge_workflows")
+        if isinstance(older_than, datetime):
+            if older_than.utcoffset() is None:
+                raise ValueError(f"purge_workflows() needs a time zone to know when {older_than} is")
+            before = older_than
+        else:
+            before = self._clock.now() - timedelta(seconds=seconds_of(older_than, "the age for purge_workflows()"))
+        if status is not None and not status.is_final:
+            raise ValueError(f"purge_workflows() deletes runs that have ended, and none that is {status.value!r} has")
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit must not be negative, not {limit}")
+        purged = 0
+        while limit is None or purged < limit:
+            batch = PURGED_AT_ONCE if limit is None else min(PURGED_AT_ONCE, limit - purged)
+            count = self._database.purge_workflows(before, name=name, status=status, limit=batch)
+            purged += count
+            if count < batch:
+                break
+        return purged
+
     # --- parts ------------------------------------------------------------------------------------------------------
 
     def _check(self, method: str, workflow_id: str) -> None:
         check_workflow_id(workflow_id)
+        self._refuse_in_workflow(method)
+
+    @staticmethod
+    def _refuse_in_workflow(method: str) -> None:
         scope = current_scope()
         if scope is not None and scope.is_workflow:
             raise DurableCallError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Generator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ from ._engine.engine import Engine
 from ._engine.exits import GRACE_SECONDS
 from ._identifiers import check_workflow_id, new_workflow_id
 from ._options import NO_RUN_OPTIONS, RunOptions
+from ._payloads import LimitedSerializer
 from ._results import Results
 from ._views import exported, status_of, step_of
 from .db_manager.base import BaseDatabaseManager
@@ -23,6 +24,7 @@ from .db_manager.sqlite import SQLiteDatabaseManager
 from .decorators import get_registry
 from .errors import WorkflowConflictError, WorkflowNotFoundError
 from .models import WorkflowRecord, WorkflowStatus
+from .retry import seconds_of
 from .serialization import JsonSerializer, Serializer
 
 __all__ = ["Orchestrator", "WorkflowHandle"]
@@ -122,12 +124,17 @@ class Orchestrator:
         max_recoveries: How often in a row a run may go on after a crash of its orchestrator without one of its steps
             ending; then it fails with ``RecoveryLimitError``, for it may be what takes the process down. From the
             third crash on it waits before it goes on, longer and longer. ``None`` for no limit.
+        retention: For how long runs that have ended are kept, in seconds or as a ``timedelta``; then they are deleted,
+            with their histories. ``None`` keeps them for ever.
+        max_payload_bytes: What one argument list, result, event or status may take in the store; more is refused with
+            ``SerializationError``. ``None`` for no limit.
         clock: Where the time comes from; for tests.
 
     Raises:
-        TypeError: ``max_workers`` or ``max_recoveries`` is no int, or ``db_manager`` is no database manager.
+        TypeError: ``max_workers``, ``max_recoveries`` or ``max_payload_bytes`` is no int, or ``db_manager`` is no
+            database manager.
         ValueError: ``max_workers`` is less than 1, ``poll_interval_seconds`` or ``lease_seconds`` is not positive, or
-            ``max_recoveries`` is negative.
+            ``max_recoveries`` or ``retention`` is negative, or ``max_payload_bytes`` is less than 1.
         StorageError: The database cannot be opened.
     """
 
@@ -141,6 +148,8 @@ class Orchestrator:
         poll_interval_seconds: float = 1.0,
         lease_seconds: float = 30.0,
         max_recoveries: int | None = 10,
+        retention: float | timedelta | None = None,
+        max_payload_bytes: int | None = None,
         clock: Clock | None = None,
     ) -> None:
         if not isinstance(max_workers, int) or isinstance(max_workers, bool):
@@ -151,15 +160,15 @@ class Orchestrator:
             raise ValueError(f"poll_interval_seconds must be positive, not {poll_interval_seconds}")
         if not 0 < lease_seconds < math.inf:
             raise ValueError(f"lease_seconds must be positive and finite, not {lease_seconds}")
-        if max_recoveries is not None and (not isinstance(max_recoveries, int) or isinstance(max_recoveries, bool)):
-            raise TypeError(f"max_recoveries is an int or None, not {type(max_recoveries).__name__}")
-        if max_recoveries is not None and max_recoveries < 0:
-            raise ValueError(f"max_recoveries must not be negative, not {max_recoveries}")
+        _check_count("max_recoveries", max_recoveries, 0)
+        _check_count("max_payload_bytes", max_payload_bytes, 1)
         if db_manager is not None and not isinstance(db_manager, BaseDatabaseManager):
             raise TypeError(f"db_manager is a BaseDatabaseManager, not {type(db_manager).__name__}")
         self.db = SQLiteDatabaseManager(db_path) if db_manager is None else db_manager
         self.registry = get_registry()
         self._serializer = serializer or JsonSerializer()
+        if max_payload_bytes is not None:
+            self._serializer = LimitedSerializer(self._serializer, max_payload_bytes)
         self._clock = clock or SystemClock()
         self._engine = Engine(
             database=self.db,
@@ -170,6 +179,7 @@ class Orchestrator:
             poll_interval_seconds=poll_interval_seconds,
             lease_seconds=lease_seconds,
             max_recoveries=max_recoveries,
+            kept_for=None if retention is None else timedelta(seconds=seconds_of(retention, "the retention")),
             closes_database=db_manager is None,
         )
         self._results = Results(self.db, self._engine, self.registry, self._serializer)
@@ -370,6 +380,36 @@ class Orchestrator:
         if not steps and self.db.read_workflow(workflow_id) is None:
             raise WorkflowNotFoundError(workflow_id)
         return [step_of(step, self._serializer) for step in steps]
+
+    def purge_workflows(
+        self,
+        older_than: float | timedelta | datetime,
+        *,
+        name: str | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+    ) -> int:
+        """Delete runs that have ended, with their histories. A child workflow stays until its parent has ended.
+
+        Args:
+            older_than: Only runs that ended longer ago than so many seconds, or a ``timedelta``; or before a time, with
+                a time zone.
+            name: Only runs of this name.
+            status: Only runs with this status: ``"done"``, ``"failed"`` or ``"cancelled"``.
+            limit: At most so many, the oldest; ``None`` for all.
+
+        Returns:
+            How many were deleted.
+
+        Raises:
+            ValueError: The time is negative or has no time zone, no run that has ended has the status, or the limit is
+                negative.
+            TypeError: ``older_than`` is neither a number nor a ``timedelta`` nor a ``datetime``.
+            DurableCallError: Called in a workflow's own code.
+            UnsupportedOperationError: The database cannot delete.
+            StorageError: The database cannot be written.
+        """
+        return self._control.purge(older_than, name, None if status is None else _known_status(status), limit)
 
     def export_history(self, workflow_id: str) -> dict[str, Any]:
         """Return a run with its recorded steps, whole and as plain JSON data: to be saved, and checked against code.
@@ -572,6 +612,16 @@ class Orchestrator:
 
     def _status(self, record: WorkflowRecord) -> dict[str, Any]:
         return status_of(record, self._serializer, self._results.current_activity(record))
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    """Raise unless the value is ``None``, or an int that is large enough."""
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} is an int or None, not {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
 
 
 def _known_status(status: WorkflowStatus | str) -> WorkflowStatus:

@@ -17,6 +17,7 @@ import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from .._clock import Clock
@@ -63,6 +64,7 @@ class Engine:
         poll_interval_seconds: float,
         lease_seconds: float,
         max_recoveries: int | None,
+        kept_for: timedelta | None,
         closes_database: bool,
     ) -> None:
         self.database = database
@@ -74,6 +76,7 @@ class Engine:
         self._max_workers = max_workers
         self._poll_interval = poll_interval_seconds
         self._lease_seconds = lease_seconds
+        self._kept_for = kept_for
         self._closes_database = closes_database
         self._told_of_single_process = False
         self._told_of_start = False
@@ -99,7 +102,7 @@ class Engine:
         self.bodies = BodyRunner(self.registry, self.serializer, self.clock, self._loop.run, self)
         self._workers = WorkerPool("worker", self._max_workers)
         self._activity_threads = WorkerPool("activity", self._max_workers)
-        self._recovery = RecoveryLoop(self, poll_interval_seconds=self._poll_interval)
+        self._recovery = RecoveryLoop(self, poll_interval_seconds=self._poll_interval, kept_for=self._kept_for)
         self._leases = Leases(self, lease_seconds=self._lease_seconds)
 
     def after_fork_in_child(self) -> None:

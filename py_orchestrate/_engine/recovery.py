@@ -17,6 +17,7 @@ from .._clock import Clock
 from ..db_manager.base import BaseDatabaseManager
 from ..errors import OrchestrateError
 from ..models import WorkflowRecord
+from .retention import Retention
 from .runner import WorkflowRun
 
 _logger = logging.getLogger(__name__)
@@ -61,8 +62,9 @@ class RecoveryHost(Protocol):
 class RecoveryLoop:
     """Calls ``tick`` on a thread of its own, until stopped."""
 
-    def __init__(self, host: RecoveryHost, *, poll_interval_seconds: float) -> None:
+    def __init__(self, host: RecoveryHost, *, poll_interval_seconds: float, kept_for: timedelta | None) -> None:
         self._host = host
+        self._retention = Retention(host, kept_for)
         self._poll_interval = poll_interval_seconds
         self._poll_due = host.clock.monotonic()
         self._next_wake: datetime | None = None
@@ -131,7 +133,8 @@ class RecoveryLoop:
             else:
                 self._backoff = min(max(self._backoff * 2, 0.5), _LONGEST_BACKOFF_SECONDS)
                 self._poll_due = now + max(self._poll_interval, self._backoff)
-        wait = min(self._poll_due - now, self._seconds_to_wake())
+        self._guarded(lambda: self._retention.turn(now))
+        wait = min(self._poll_due - now, self._seconds_to_wake(), self._retention.seconds_to_turn(now))
         return min(wait, LINGER_SECONDS) if busy else wait
 
     def _main(self) -> None:

@@ -71,6 +71,8 @@ CREATE INDEX workflows_ready ON workflows (name)
     WHERE status = 'processing' AND owner IS NULL AND wake_at IS NULL;
 CREATE INDEX workflows_waiting ON workflows (wake_at)
     WHERE status = 'processing' AND wake_at IS NOT NULL;
+CREATE INDEX workflows_ended ON workflows (updated_at)
+    WHERE status IN ('done', 'failed', 'cancelled');
 CREATE INDEX workflows_held ON workflows (owner) WHERE owner IS NOT NULL;
 CREATE TABLE activity_executions (
     workflow_id TEXT NOT NULL REFERENCES workflows (id) ON DELETE CASCADE,

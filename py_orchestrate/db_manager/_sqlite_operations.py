@@ -155,6 +155,17 @@ UPDATE workflows SET owner = ?, epoch = epoch + 1 WHERE position = ? RETURNING {
 """
 
 
+_ENDED = "status IN ('done', 'failed', 'cancelled')"  # as the index of those has it, or it would not be used
+_PURGE = f"""
+DELETE FROM workflows WHERE position IN (
+    SELECT position FROM workflows AS run
+    WHERE {_ENDED} AND updated_at < :before
+        AND (:name IS NULL OR name = :name) AND (:status IS NULL OR status = :status)
+        AND NOT EXISTS (SELECT 1 FROM workflows AS parent WHERE parent.id = run.parent_id AND NOT parent.{_ENDED})
+    ORDER BY updated_at LIMIT :limit)
+"""
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
@@ -379,6 +390,11 @@ def forget_owner(connection: sqlite3.Connection, owner: str) -> None:
     """Free an owner's runs and forget it."""
     connection.execute("DELETE FROM orchestrators WHERE id = ?", (owner,))
     connection.execute("UPDATE workflows SET owner = NULL WHERE owner = ?", (owner,))
+
+
+def purge(connection: sqlite3.Connection, filters: Mapping[str, object]) -> int:
+    """Delete runs that have ended; return how many."""
+    return connection.execute(_PURGE, filters).rowcount
 
 
 def bury_owner(connection: sqlite3.Connection, owner: str, now: datetime, beats: int | None = None) -> bool:

@@ -527,6 +527,32 @@ class BaseDatabaseManager(ABC):
         """
         raise UnsupportedOperationError(f"{type(self).__name__} cannot delete workflows: it has no delete_workflow")
 
+    def purge_workflows(
+        self,
+        ended_before: datetime,
+        *,
+        name: str | None = None,
+        status: WorkflowStatus | None = None,
+        limit: int = 100,
+    ) -> int:
+        """Delete runs that have ended, with their histories, those that ended first before the others.
+
+        A child workflow whose parent has not ended stays: the parent may not have taken its result yet.
+
+        Args:
+            ended_before: Only runs that ended before this time.
+            name: Only runs of this name.
+            status: Only runs with this status.
+            limit: At most so many, in one short transaction.
+
+        Returns:
+            How many were deleted; fewer than ``limit`` when no more are left.
+
+        Raises:
+            UnsupportedOperationError: The store cannot delete.
+        """
+        raise UnsupportedOperationError(f"{type(self).__name__} cannot delete workflows: it has no purge_workflows")
+
     def close(self) -> None:
         """Release connections and the like; the next call opens them again."""
 

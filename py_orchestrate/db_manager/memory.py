@@ -343,6 +343,31 @@ class MemoryDatabaseManager(RecordDatabaseManager):
             self._runs.delete(run)
             return True
 
+    def purge_workflows(
+        self,
+        ended_before: datetime,
+        *,
+        name: str | None = None,
+        status: WorkflowStatus | None = None,
+        limit: int = 100,
+    ) -> int:
+        """See the base class."""
+        with self._lock:
+            ended = [
+                record
+                for record in self._runs.newest_first()
+                if record.status.is_final
+                and record.updated_at < ended_before
+                and (name is None or record.name == name)
+                and (status is None or record.status is status)
+                and ((parent := self._runs.find(record.parent_id)) is None or parent.record.status.is_final)
+            ]
+            oldest = sorted(ended, key=lambda record: record.updated_at)[: max(0, limit)]
+            for record in oldest:
+                if (run := self._runs.find(record.id)) is not None:
+                    self._runs.delete(run)
+            return len(oldest)
+
     # --- 1.0.2's seven methods ------------------------------------------------------------------------------------
 
     def save_workflow(self, workflow: WorkflowInstance) -> None:

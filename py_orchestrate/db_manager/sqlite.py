@@ -428,6 +428,23 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
 
         return self._write(delete)
 
+    def purge_workflows(
+        self,
+        ended_before: datetime,
+        *,
+        name: str | None = None,
+        status: WorkflowStatus | None = None,
+        limit: int = 100,
+    ) -> int:
+        """See the base class. One commit; what is freed in the file is used again."""
+        filters = {
+            "before": time_text(ended_before.astimezone(UTC)),
+            "name": name,
+            "status": None if status is None else status.value,
+            "limit": max(0, limit),
+        }
+        return self._write(lambda connection: operations.purge(connection, filters))
+
     def close(self) -> None:
         """See the base class."""
         with self._commits.alone():

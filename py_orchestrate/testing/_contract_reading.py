@@ -6,19 +6,32 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta, timezone
+from typing import Any
 
 import pytest
 
 from ..db_manager.base import BaseDatabaseManager
 from ..errors import UnsupportedOperationError
 from ..models import WorkflowContinuation, WorkflowStatus
-from ._contract_base import Contract, WaitingContract, assert_utc, begin, claim_run, has_leases, ids_of, read, register
+from ._contract_base import (
+    Contract,
+    WaitingContract,
+    assert_utc,
+    begin,
+    begin_and_wait,
+    claim_run,
+    has_leases,
+    ids_of,
+    read,
+    register,
+)
 from ._samples import (
     at,
     execution,
     failed_step,
     in_thread,
     instance,
+    race,
     run_end,
     run_record,
     step_record,
@@ -228,6 +241,61 @@ class SevenMethods(Contract):
         done = database.get_workflow("old")
         assert done is not None
         assert (done.status, done.output_data, done.updated_at) == (WorkflowStatus.DONE, {"a": 1}, at(9))
+
+
+class Purging(WaitingContract):
+    """``purge_workflows``."""
+
+    def _end(self, waits: BaseDatabaseManager, workflow_id: str, minutes: float, **fields: Any) -> None:
+        epoch = begin(waits, workflow_id, **fields)
+        waits.finish_workflow(workflow_id, epoch, run_end(minutes=minutes, steps=(step_record(0),)))
+
+    def test_runs_that_ended_before_a_time_go_with_all_that_is_theirs(self, waits: BaseDatabaseManager) -> None:
+        for n in range(4):
+            self._end(waits, f"run-{n}", 10 + n)
+        waits.create_workflow(run_record("running"))
+        assert waits.purge_workflows(at(12)) == 2
+        assert ids_of(waits.page_workflows()) == ["running", "run-3", "run-2"]
+        assert (waits.read_workflow("run-0"), waits.get_steps("run-0"), waits.load_events("run-0")) == (None, [], [])
+        assert len(waits.get_steps("run-2")) == 1
+        assert waits.purge_workflows(at(12)) == 0
+
+    def test_it_is_filtered_and_bounded_and_the_oldest_go_first(self, waits: BaseDatabaseManager) -> None:
+        for n, (name, status) in enumerate([("a", "done"), ("b", "failed"), ("a", "cancelled"), ("a", "done")]):
+            waits.create_workflow(run_record(f"run-{n}", name=name))
+            (claimed,) = waits.claim_workflows("owner-a", [name], 1)
+            end = run_end(None, status=WorkflowStatus(status), minutes=20 - n)
+            waits.finish_workflow(claimed.id, claimed.epoch, end)
+        assert waits.purge_workflows(at(99), name="a", status=WorkflowStatus.FAILED) == 0
+        assert waits.purge_workflows(at(99), limit=0) == 0
+        assert waits.purge_workflows(at(99), limit=1) == 1
+        assert ids_of(waits.page_workflows()) == ["run-2", "run-1", "run-0"]
+        assert waits.purge_workflows(at(99), name="a", status=WorkflowStatus.DONE) == 1
+        assert waits.purge_workflows(at(99), status=WorkflowStatus.FAILED) == 1
+        assert ids_of(waits.page_workflows()) == ["run-2"]
+
+    def test_a_child_stays_until_its_parent_has_ended(self, waits: BaseDatabaseManager) -> None:
+        parent = begin(waits, "parent")
+        self._end(waits, "child", 5, parent_id="parent")
+        self._end(waits, "orphan", 5, parent_id="nobody")
+        assert waits.purge_workflows(at(99)) == 1
+        waits.finish_workflow("parent", parent, run_end(minutes=50))
+        assert waits.purge_workflows(at(40)) == 1
+        assert ids_of(waits.page_workflows()) == ["parent"]
+
+    def test_whatever_has_not_ended_stays(self, waits: BaseDatabaseManager) -> None:
+        begin_and_wait(waits, "waits", wake_at=at(99))
+        waits.create_workflow(run_record("paused"))
+        waits.pause_workflow("paused")
+        begin(waits, "runs")
+        assert waits.purge_workflows(at(1000)) == 0
+
+    def test_racing_purges_delete_each_once(self, waits: BaseDatabaseManager) -> None:
+        for n in range(40):
+            self._end(waits, f"run-{n}", 5)
+        counts = race([lambda: waits.purge_workflows(at(9), limit=15)] * 4)
+        assert sum(counts) == 40
+        assert waits.page_workflows() == []
 
 
 class Versions(WaitingContract):

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from ._contract_control import Cancelling, Pausing, Refusals
 from ._contract_history import Recording
-from ._contract_reading import Reading, SevenMethods, Versions
+from ._contract_reading import Purging, Reading, SevenMethods, Versions
 from ._contract_reopening import Reopening
 from ._contract_runs import Claiming, Creating, Fencing, Leasing
 from ._contract_signals import Events, Signals
@@ -60,6 +60,7 @@ class DatabaseManagerContract(
     Publishing,
     BeginningAnew,
     Children,
+    Purging,
     Versions,
     Events,
     Signals,
