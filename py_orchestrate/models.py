@@ -277,6 +277,18 @@ class WorkflowEnd:
     finished_at: datetime
 
 
+class Outlook(NamedTuple):
+    """What an orchestrator that looks for work has to know.
+
+    Attributes:
+        ready: The names of the runs that are ready and nobody holds.
+        wake_at: The earliest time that wakes another one; ``None`` where none does.
+    """
+
+    ready: frozenset[str]
+    wake_at: datetime | None
+
+
 class StepOutcome(NamedTuple):
     """What a replay needs of one recorded call; fields as in ``StepRecord``."""
 

@@ -1,10 +1,10 @@
 """The endurance test: ``python -m tests.soak [--workflows N] [--processes N] [--interval SECONDS] [--seed S]``.
 
 Several processes run thousands of workflows from one SQLite file, with activities one after the other and in parallel,
-retries, timers, events and child workflows, while every interval a random one of them is killed, paused for a while, or
-asked to stop, and replaced. Side effects are counted in a file outside of the database. In the end every workflow is
-done, no side effect is missing, and one is repeated only if a process died within it or just after it. Prints its seed
-and its counts; exit code 1 if anything is wrong.
+retries, timers, events and child workflows, while every interval a random one of them is killed, paused for a while or
+for longer than its lease, or asked to stop, and replaced. Side effects are counted in a file outside of the database.
+In the end every workflow is done, no side effect is missing, and one is repeated only if a process died, or lost its
+lease, within it or just after it. Prints its seed and its counts; exit code 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ WORKERS = 4
 STEPS = 4
 FAN_OUT = 3
 DEADLINE_SECONDS = 120
+LEASE_SECONDS = 4.0
 
 effects: Effects
 orchestrator: Orchestrator
@@ -89,7 +90,9 @@ def work(folder: Path) -> None:
     """Be one of the processes: run workflows until a line, or the end, comes from standard input."""
     global effects, orchestrator
     effects = Effects(folder / "effects")
-    orchestrator = Orchestrator(folder / "runs.db", max_workers=WORKERS, poll_interval_seconds=0.1)
+    orchestrator = Orchestrator(
+        folder / "runs.db", max_workers=WORKERS, poll_interval_seconds=0.1, lease_seconds=LEASE_SECONDS
+    )
     with orchestrator:
         sys.stdin.readline()
 
@@ -107,7 +110,7 @@ def disturb(process: subprocess.Popen[bytes], how: str, chance: random.Random) -
         process.communicate(b"\n", timeout=60)
     else:
         process.send_signal(signal.SIGSTOP)
-        time.sleep(chance.random())
+        time.sleep(chance.random() if how == "pause" else LEASE_SECONDS + chance.random())
         process.send_signal(signal.SIGCONT)
 
 
@@ -127,10 +130,10 @@ def endure(folder: Path, workflows: int, processes: int, interval: float, chance
     while unfinished(folder) and time.monotonic() < deadline:
         time.sleep(interval)
         place = chance.randrange(processes)
-        how = chance.choice(["kill", "kill", "stop", "pause"])
+        how = chance.choice(["kill", "kill", "stop", "pause", "outlast"])
         done[how] += 1
         disturb(running[place], how, chance)
-        if how != "pause":
+        if how not in ("pause", "outlast"):
             running[place] = begin(folder)
     for process in running:
         process.communicate(b"\n", timeout=60)
@@ -158,10 +161,11 @@ def judge(folder: Path, client: Orchestrator, ids: dict[str, int], disturbances:
         wrong.append(f"{len(stored)} steps are stored")
     wrong += [f"{key} never ended" for key in stored if not ended[key]]
     repeats = sum(begun.values()) - len(begun)
-    # At a kill each worker, and each thread for submitted activities, can be within one activity or just after it.
-    allowed = disturbances["kill"] * 2 * WORKERS
+    # Then each worker, and each thread for submitted activities, can be within one activity or just after it.
+    lost = disturbances["kill"] + disturbances["outlast"]
+    allowed = lost * 2 * WORKERS
     if repeats > allowed:
-        wrong.append(f"{repeats} repeats, but {disturbances['kill']} kills explain at most {allowed}")
+        wrong.append(f"{repeats} repeats, but {lost} lost processes explain at most {allowed}")
     errors = (folder / "errors").read_text(encoding="utf-8", errors="replace")
     if "Traceback" in errors or "locked" in errors:
         wrong.append(f"the processes said:\n{errors}")

@@ -155,24 +155,35 @@ class RecoveryLoop:
     def _poll(self) -> None:
         with self._expecting:
             self._next_wake = None  # before the look, so that an expect() meanwhile counts
-        left = self._claim()
         now = self._host.clock.now()
-        wake_at = self._host.database.next_wake()
-        if wake_at is not None:
-            if left or wake_at > now:
-                # Many that are due one after another wake together.
-                self._remember(max(wake_at, now + _BETWEEN_POLLS))
-            else:
-                self._host.remind()
+        names = set(self._host.workflow_names())
+        outlook = self._host.database.look(now=now)
+        is_due = outlook.wake_at is not None and outlook.wake_at <= now
+        if is_due or outlook.ready & names:
+            left = self._claim(names)
+            self._expect_next(self._host.database.next_wake(), left)
+        else:
+            self._expect_next(outlook.wake_at, 1)
+        self._tell_of_unknown_names(outlook.ready - names)
         runs = self._host.active_runs()
         requests = self._host.database.pending_requests(self._host.owner) if runs else {}
         for run in runs:
             if run.record.id in requests:
                 run.notice(requests[run.record.id])
 
-    def _claim(self) -> int:
+    def _expect_next(self, wake_at: datetime | None, left: int) -> None:
+        """Come back when the next run wakes, or, where no worker is left for one that is due, when one is free."""
+        now = self._host.clock.now()
+        if wake_at is None:
+            return
+        if left or wake_at > now:
+            # Many that are due one after another wake together.
+            self._remember(max(wake_at, now + _BETWEEN_POLLS))
+        else:
+            self._host.remind()
+
+    def _claim(self, names: Collection[str]) -> int:
         """Take up what is ready; return how many workers are left."""
-        names = self._host.workflow_names()
         with self._claiming:
             reserved = self._host.reserve()
             try:
@@ -184,11 +195,10 @@ class RecoveryLoop:
                         self._host.dispatch(record, is_new=False)
             finally:
                 self._host.free(reserved)
-        self._tell_of_unknown_names(names)
         return reserved
 
     def _tell_of_unknown_names(self, names: Collection[str]) -> None:
-        unknown = self._host.database.pending_names() - set(names) - self._unknown_names
+        unknown = set(names) - self._unknown_names
         if unknown:
             self._unknown_names |= unknown
             _logger.warning(

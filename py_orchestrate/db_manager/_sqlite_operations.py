@@ -128,19 +128,25 @@ WHERE id = ?
 
 # Steps from one name to the next through the index, so its cost grows with the names that wait, not with the runs.
 _READY = "status = 'processing' AND owner IS NULL AND wake_at IS NULL"
-_PENDING_NAMES = f"""
+_READY_NAMES = f"""
 WITH RECURSIVE ready (name) AS (
     SELECT min(name) FROM workflows WHERE {_READY}
     UNION ALL
     SELECT (SELECT min(name) FROM workflows WHERE {_READY} AND name > ready.name)
     FROM ready WHERE ready.name IS NOT NULL
 )
-SELECT name FROM ready WHERE name IS NOT NULL
 """
+_PENDING_NAMES = f"{_READY_NAMES} SELECT name FROM ready WHERE name IS NOT NULL"
 _PENDING_NAMES_AND_WAKE = f"""
 {_PENDING_NAMES}
 UNION ALL SELECT NULL
 WHERE (SELECT min(wake_at) FROM workflows WHERE status = 'processing' AND wake_at IS NOT NULL) <= ?
+"""
+_LOOK = f"""
+{_READY_NAMES}
+SELECT 'ready', name FROM ready
+UNION ALL SELECT 'wake', min(wake_at) FROM workflows WHERE status = 'processing' AND wake_at IS NOT NULL
+UNION ALL SELECT 'owner', id FROM orchestrators
 """
 _OLDEST_OF_NAME = f"SELECT position FROM workflows WHERE {_READY} AND name = ? ORDER BY position LIMIT ?"
 
@@ -185,6 +191,15 @@ def next_wake(connection: sqlite3.Connection) -> str | None:
     """Return the earliest time that wakes a run."""
     query = "SELECT min(wake_at) FROM workflows WHERE status = 'processing' AND wake_at IS NOT NULL"
     found: str | None = connection.execute(query).fetchone()[0]
+    return found
+
+
+def look(connection: sqlite3.Connection) -> dict[str, list[str]]:
+    """Return the names of the runs that are ready, the earliest time that wakes another one, and all owners."""
+    found: dict[str, list[str]] = {"ready": [], "wake": [], "owner": []}
+    for what, value in connection.execute(_LOOK):
+        if value is not None:
+            found[what].append(value)
     return found
 
 

@@ -39,6 +39,7 @@ from ..models import (
     ActivityStatus,
     ControlRequest,
     EventRecord,
+    Outlook,
     StepOutcome,
     StepRecord,
     WorkflowContinuation,
@@ -242,6 +243,17 @@ class BaseDatabaseManager(ABC):
         state = self._single_process()
         with state.lock:
             return {run.name for run in self.get_processing_workflows() if run.id not in state.owners}
+
+    def look(self, *, now: datetime | None = None) -> Outlook:
+        """Return what there is to claim, and free the runs of orchestrators that are known to be dead.
+
+        This is what an idle orchestrator does in each turn: one cheap query.
+
+        Args:
+            now: When the dead were found, for their runs' delays; the machine's time by default.
+        """
+        del now
+        return Outlook(frozenset(self.pending_names()), self.next_wake())
 
     def release_workflow(self, workflow_id: str, epoch: int) -> None:
         """Give up the claim made with ``epoch``, so that the run can be claimed at once; nothing if it is lost."""

@@ -20,6 +20,7 @@ from ..models import (
     ActivityStatus,
     ControlRequest,
     EventRecord,
+    Outlook,
     StepOutcome,
     StepRecord,
     WorkflowContinuation,
@@ -151,14 +152,27 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
             self._locks.forget(owner)
         return is_gone
 
+    def look(self, *, now: datetime | None = None) -> Outlook:
+        """See the base class. One read, unless somebody has died."""
+        found = self._read(operations.look)
+        if self._bury(found["owner"], datetime.now(UTC) if now is None else now):
+            found = self._read(operations.look)
+        wake_at = datetime.fromisoformat(found["wake"][0]) if found["wake"] else None
+        return Outlook(frozenset(found["ready"]), None if wake_at == NEVER else wake_at)
+
     def _bury_dead_owners(self, now: datetime) -> None:
-        """Free the runs of orchestrators whose process is gone; on this file's machine the kernel knows."""
-        if self._locks is None:
-            return
-        for (owner,) in self._read(lambda connection: connection.execute("SELECT id FROM orchestrators").fetchall()):
-            if not self._locks.is_alive(owner):
-                self._write(lambda connection, owner=owner: operations.bury_owner(connection, owner, now))  # type: ignore[misc]
-                self._locks.forget(owner)
+        query = "SELECT id FROM orchestrators"
+        self._bury([row[0] for row in self._read(lambda connection: connection.execute(query).fetchall())], now)
+
+    def _bury(self, owners: Iterable[str], now: datetime) -> int:
+        """Free the runs of those whose process is gone; on this file's machine the kernel knows. Return how many."""
+        locks = self._locks
+        dead = [] if locks is None else [owner for owner in owners if not locks.is_alive(owner)]
+        for owner in dead:
+            self._write(lambda connection, owner=owner: operations.bury_owner(connection, owner, now))  # type: ignore[misc]
+            if locks is not None:
+                locks.forget(owner)
+        return len(dead)
 
     # --- one run ----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import pytest
 
 from py_orchestrate import Orchestrator, SQLiteDatabaseManager, activity, workflow
 from py_orchestrate._engine import recovery
-from py_orchestrate.db_manager import _connections
+from py_orchestrate.db_manager import _connections, _sqlite_operations
 from py_orchestrate.decorators import get_registry
 from tests.waiting import wait_until
 
@@ -132,5 +132,15 @@ def test_an_idle_turn_of_the_background_loop_only_reads(statements, tmp_path, or
     loop._poll_due = 0
     loop.tick(runner._engine.clock.monotonic())
 
-    assert 1 <= len(statements) <= 4
-    assert all(statement.startswith(("SELECT", "WITH", "PRAGMA")) for statement in statements)
+    assert len(statements) == 1
+    assert statements[0].startswith("WITH RECURSIVE ready")
+
+
+def test_what_an_idle_turn_reads_comes_from_small_indexes(tmp_path):
+    SQLiteDatabaseManager(tmp_path / "test.db").close()
+    connection = sqlite3.connect(tmp_path / "test.db")
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {_sqlite_operations._LOOK}")]
+    connection.close()
+    looks = [step for step in plan if "workflows" in step]
+    assert len(looks) == 3
+    assert all(step.startswith("SEARCH workflows USING INDEX workflows_") for step in looks)

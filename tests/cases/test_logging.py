@@ -341,11 +341,11 @@ def test_an_error_on_a_background_thread_is_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ended = threading.Event()
-    claim = memory.claim_workflows
+    look = memory.look
 
     def broken(*args: Any, **options: Any) -> Any:
         if ended.is_set():
-            return claim(*args, **options)
+            return look(*args, **options)
         ended.set()
         raise RuntimeError("the loop's own trouble")
 
@@ -353,7 +353,7 @@ def test_an_error_on_a_background_thread_is_seen(
     def w() -> str:
         return "runs all the same"
 
-    monkeypatch.setattr(memory, "claim_workflows", broken)
+    monkeypatch.setattr(memory, "look", broken)
     runner = orchestrator(memory, poll_interval_seconds=0.01)
     assert ended.wait(10)
     assert runner.start_workflow(w).result(10) == "runs all the same"
