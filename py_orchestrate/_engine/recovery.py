@@ -62,7 +62,7 @@ class RecoveryHost(Protocol):
 class RecoveryLoop:
     """Calls ``tick`` on a thread of its own, until stopped."""
 
-    def __init__(self, host: RecoveryHost, *, poll_interval_seconds: float, kept_for: timedelta | None) -> None:
+    def __init__(self, host: RecoveryHost, *, poll_interval_seconds: float, kept_for: timedelta | None = None) -> None:
         self._host = host
         self._retention = Retention(host, kept_for)
         self._poll_interval = poll_interval_seconds

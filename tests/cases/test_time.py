@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from py_orchestrate import Orchestrator, RetryPolicy, SQLiteDatabaseManager, activity, durable, workflow
-from py_orchestrate.models import WorkflowRecord, WorkflowStatus
+from py_orchestrate.models import Outlook, WorkflowStatus
 
 from ..programs import Program
 from ..waiting import wait_until
@@ -197,14 +197,14 @@ def test_a_clock_that_is_put_back_takes_no_claim_away(tmp_path: Path, orchestrat
 
     polls = [0]
     other_database = SQLiteDatabaseManager(tmp_path / "test.db")
-    claim = other_database.claim_workflows
+    look = other_database.look
 
-    def counted(*args: Any, **options: Any) -> list[WorkflowRecord]:
+    def counted(**options: Any) -> Outlook:
         polls[0] += 1
-        return claim(*args, **options)
+        return look(**options)
 
     runner = orchestrator(database, clock=clock, poll_interval_seconds=0.01)
-    other_database.claim_workflows = counted  # type: ignore[method-assign]
+    other_database.look = counted  # type: ignore[method-assign]
     handle = runner.start_workflow(w)
     wait_until(lambda: runs)
     orchestrator(other_database, clock=SetClock(ROUND_SECOND + timedelta(days=1)), poll_interval_seconds=0.01)

@@ -17,7 +17,7 @@ import pytest
 
 from py_orchestrate import MemoryDatabaseManager, Orchestrator, workflow
 from py_orchestrate.decorators import get_registry
-from py_orchestrate.models import WorkflowRecord
+from py_orchestrate.models import Outlook, WorkflowRecord
 from tests.programs import Program
 
 ROOT = Path(__file__).parent.parent.parent
@@ -86,6 +86,9 @@ def test_a_run_that_is_stopped_right_after_its_start_is_waited_for(orchestrator:
     looking, looked, stored = threading.Event(), threading.Event(), threading.Event()
 
     class Slow(MemoryDatabaseManager):
+        def look(self, **_options: Any) -> Outlook:
+            return Outlook(frozenset({"quick"}), None)
+
         def claim_workflows(self, owner: str, names: Iterable[str], limit: int, **options: Any) -> list[WorkflowRecord]:
             found = super().claim_workflows(owner, names, limit, **options)
             looking.set()

@@ -132,7 +132,7 @@ def test_recovery_leaves_active_runs_alone(tmp_path: Path) -> None:
     with Orchestrator(path, max_workers=4) as orchestrator:
         handles = [orchestrator.start_workflow(job, n) for n in range(20)]
         while not all(handle.status()["status"] == "done" for handle in handles):
-            orchestrator._engine._recovery._claim()
+            orchestrator._engine._recovery._claim(["job"])
             # With a name that no run has, for a claim by hand must not take the runs that wait for a worker.
             assert database.claim_workflows("other", ["no such job"], 10) == []
             ticks.append(1)

@@ -43,6 +43,7 @@ for _name in (
     "create_workflow",
     "claim_workflows",
     "pending_names",
+    "next_wake",
     "load_outcomes",
     "record_steps",
     "finish_workflow",
@@ -122,7 +123,7 @@ class Idle:
         assert workers == 1
 
 
-@pytest.mark.parametrize("name", ["claim_workflows", "pending_names"])
+@pytest.mark.parametrize("name", ["next_wake", "pending_names"])
 def test_the_background_loop_backs_off_and_forgets_it_when_all_is_well(caplog, name):
     host = Idle(Failing())
     loop = RecoveryLoop(host, poll_interval_seconds=0.1)
