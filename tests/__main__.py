@@ -1,4 +1,4 @@
-"""Runs the suite, in two processes at once: most of it, and beside that the tests that kill processes.
+"""Runs the suite, in two processes at once: most of it, and beside that the tests that kill or start processes.
 
 With arguments it is pytest with these arguments.
 """
@@ -11,7 +11,10 @@ import tempfile
 import time
 
 _PYTEST = [sys.executable, "-m", "pytest"]
-_PARTS = (["--ignore=tests/crash"], ["tests/crash"])
+_PARTS = (
+    ["--ignore=tests/crash", "--ignore=tests/test_docs.py", "--ignore=tests/test_main.py"],
+    ["tests/crash", "tests/test_docs.py", "tests/test_main.py"],
+)
 
 
 def main() -> int:
