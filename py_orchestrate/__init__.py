@@ -2,16 +2,17 @@
 
 General layout, from the top down; each layer imports only what is below it:
 
-* ``orchestrator``: what a program starts, stops and asks; ``_control``: what it does to a run; ``_views``: what it
-  sees.
-* ``_engine/``: runs workflows. ``engine`` hands out work and ``recovery`` is its background loop; ``runner`` makes one
-  attempt, whose calls go to ``activities``, ``waits`` and ``values``, unless ``interrupts`` stops them, and into the
-  ``journal``; ``replay`` decides, ``bodies`` runs an activity; ``workers``, ``time_limits`` and ``exits`` are the
-  threads' life.
-* ``durable``, ``_sagas``, ``decorators``: what workflow code uses.
+* ``orchestrator``: what a program starts, stops and asks; ``_control``: what it does to a run; ``_results``: how it
+  waits for one; ``_views``: what it sees.
+* ``_engine/``: runs workflows. ``engine`` hands out work, ``recovery`` is its background loop, with ``retention``, and
+  ``leases`` its signs of life; ``runner`` makes one attempt, whose calls go to ``activities``, ``waits``, ``children``,
+  ``choices`` and ``values``, unless ``interrupts`` stops them, and into the ``journal``; ``event_loop`` is under async
+  workflows; ``replay`` decides, ``bodies`` runs an activity, perhaps on ``executors``; ``workers``, ``time_limits`` and
+  ``exits`` are the threads' life.
+* ``durable``, ``_sagas``, ``decorators``, ``_futures``: what workflow code uses.
 * ``retry``, ``_options``: how an activity is run.
 * ``db_manager/``: the storage interface and its backends.
-* ``serialization``, ``_failures``: values and exceptions as text.
+* ``serialization``, ``_payloads``, ``_failures``: values and exceptions as text, and how large they may be.
 * ``models``, ``errors``: plain data, and every exception.
 """
 
