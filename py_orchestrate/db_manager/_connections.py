@@ -62,6 +62,7 @@ class Connections:
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout
         self._writer: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
         self._warned = False
         self._reset()
 
@@ -95,8 +96,13 @@ class Connections:
     # --- writing: the group commit's leader is alone here -----------------------------------------------------------
 
     def begin(self) -> sqlite3.Connection:
-        """Begin a write transaction: at once exclusive against other writers, so that it cannot fail half-way."""
+        """Begin a write transaction: at once exclusive against other writers, so that it cannot fail half-way.
+
+        Raises:
+            StorageError: The file was replaced or removed since it was opened.
+        """
         self.prepare()
+        self._refuse_another_file()
         writer = self._writer
         assert writer is not None  # noqa: S101 - prepare() opened it, and close() keeps leaders out
         if writer.in_transaction:  # an interrupt kept the last leader from rolling back
@@ -190,10 +196,28 @@ class Connections:
             connection.close()
             raise
         self._writer = connection
+        self._file = self._identity()
         return connection
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Return what tells the file that has the path now from any other; ``None`` where there is none."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _refuse_another_file(self) -> None:
+        """Raise where what would be written would be lost: SQLite goes on with the file that it has opened."""
+        if not self.in_memory and self._identity() != self._file:
+            raise StorageError(
+                f"the database file {self.path!r} was replaced or removed while it was open, so nothing is written: "
+                "put it back, or stop this program and start it again"
+            )
 
     def _open_reader(self) -> sqlite3.Connection:
         self.prepare()
+        self._refuse_another_file()
         connection = self._connect()
         connection.execute("PRAGMA query_only=ON")
         return connection
