@@ -28,7 +28,7 @@ from .models import (
     WorkflowRecord,
     WorkflowStatus,
 )
-from .retry import seconds_of
+from .retry import seconds_of, utc_of
 from .serialization import Serializer
 
 _COMPLETED = ActivityStatus.COMPLETED.value
@@ -119,15 +119,11 @@ class Control:
         """See ``Orchestrator.purge_workflows``. In short transactions, so that nobody has to wait for long."""
         self._refuse_in_workflow("purge_workflows")
         if isinstance(older_than, datetime):
-            if older_than.utcoffset() is None:
-                raise ValueError(f"purge_workflows() needs a time zone to know when {older_than} is")
-            before = older_than
+            before = utc_of(older_than, "purge_workflows()")
         else:
             before = self._clock.now() - timedelta(seconds=seconds_of(older_than, "the age for purge_workflows()"))
         if status is not None and not status.is_final:
             raise ValueError(f"purge_workflows() deletes runs that have ended, and none that is {status.value!r} has")
-        if limit is not None and limit < 0:
-            raise ValueError(f"limit must not be negative, not {limit}")
         purged = 0
         while limit is None or purged < limit:
             batch = PURGED_AT_ONCE if limit is None else min(PURGED_AT_ONCE, limit - purged)

@@ -16,7 +16,6 @@ class ActivityChanges(TypedDict, total=False):
     """The options that ``@activity`` and ``activity.options`` take."""
 
     executor: Executor | Callable[[], Executor] | None
-
     retry: RetryPolicy | None
     timeout: float | timedelta | None
     total_timeout: float | timedelta | None

@@ -87,8 +87,7 @@ class Activity[**P, R]:
 
         Args:
             changes: As ``@activity`` takes them: ``retry``, ``timeout``, ``total_timeout``, ``heartbeat_timeout``,
-                ``executor``.
-                What is not named stays as it was declared; ``None`` takes it away.
+                ``executor``. What is not named stays as it was declared; ``None`` takes it away.
 
         Raises:
             TypeError: There is no such option, or it has a value of another type, or the function is async and cannot

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NoReturn, cast
 
@@ -23,7 +23,7 @@ from ._identifiers import check_name
 from ._options import NO_RUN_OPTIONS
 from ._sagas import Saga
 from .errors import DurableCallError, WorkflowCancelled
-from .retry import later, seconds_of
+from .retry import later, seconds_of, utc_of
 
 __all__ = [
     "ActivityInfo",
@@ -221,7 +221,7 @@ def sleep_until(moment: datetime) -> None:
         UnsupportedOperationError: The database cannot keep runs that wait.
     """
     scope = workflow_scope("durable.sleep_until()")
-    utc = _utc(moment, "durable.sleep_until()")
+    utc = utc_of(moment, "durable.sleep_until()")
     text = json.dumps({"until": utc.isoformat()})
     found: None = _waited(scope, lambda: scope.timer(lambda _: utc, text, begin=False))
     return found
@@ -244,7 +244,7 @@ def create_timer(due: float | timedelta | datetime) -> DurableFuture[None]:
     """
     scope = workflow_scope("durable.create_timer()")
     if isinstance(due, datetime):
-        utc = _utc(due, "durable.create_timer()")
+        utc = utc_of(due, "durable.create_timer()")
         found = scope.timer(lambda _: utc, json.dumps({"until": utc.isoformat()}), begin=True)
     else:
         seconds = seconds_of(due, "the duration of durable.create_timer()")
@@ -479,16 +479,6 @@ def info() -> WorkflowInfo | ActivityInfo:
 def _waited(scope: WorkflowScope, begin: Callable[[], DurableFuture[Any]]) -> Any:
     """Begin a call and return what it comes to; in an async workflow, a coroutine that does."""
     return awaited(begin) if scope.is_async else begin().result()
-
-
-def _utc(moment: object, what: str) -> datetime:
-    if not isinstance(moment, datetime):
-        raise TypeError(f"{what} takes a datetime, not {type(moment).__name__}")
-    if moment.utcoffset() is None:
-        raise ValueError(
-            f"{what} needs a time zone to know when {moment} is; give it one, as in datetime(2030, 1, 1, tzinfo=UTC)"
-        )
-    return moment.astimezone(UTC)
 
 
 def _check_futures(what: str, futures: Iterable[object]) -> None:

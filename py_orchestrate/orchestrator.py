@@ -152,16 +152,13 @@ class Orchestrator:
         max_payload_bytes: int | None = None,
         clock: Clock | None = None,
     ) -> None:
-        if not isinstance(max_workers, int) or isinstance(max_workers, bool):
-            raise TypeError(f"max_workers is an int, not {type(max_workers).__name__}")
-        if max_workers < 1:
-            raise ValueError(f"max_workers must be at least 1, not {max_workers}")
+        _check_count("max_workers", max_workers, 1)
         if not poll_interval_seconds > 0:
             raise ValueError(f"poll_interval_seconds must be positive, not {poll_interval_seconds}")
         if not 0 < lease_seconds < math.inf:
             raise ValueError(f"lease_seconds must be positive and finite, not {lease_seconds}")
-        _check_count("max_recoveries", max_recoveries, 0)
-        _check_count("max_payload_bytes", max_payload_bytes, 1)
+        _check_count("max_recoveries", max_recoveries, 0, or_none=True)
+        _check_count("max_payload_bytes", max_payload_bytes, 1, or_none=True)
         if db_manager is not None and not isinstance(db_manager, BaseDatabaseManager):
             raise TypeError(f"db_manager is a BaseDatabaseManager, not {type(db_manager).__name__}")
         self.db = SQLiteDatabaseManager(db_path) if db_manager is None else db_manager
@@ -353,8 +350,7 @@ class Orchestrator:
             LookupError: No run has the cursor's id.
             StorageError: The database cannot be read.
         """
-        if limit is not None and limit < 0:
-            raise ValueError(f"limit must not be negative, not {limit}")
+        _check_limit(limit)
         wanted = None if status is None else _known_status(status)
         more = {} if version is None else {"version": version}
         records = self.db.page_workflows(name=name or None, status=wanted, limit=limit, cursor=cursor, **more)
@@ -409,6 +405,7 @@ class Orchestrator:
             UnsupportedOperationError: The database cannot delete.
             StorageError: The database cannot be written.
         """
+        _check_limit(limit)
         return self._control.purge(older_than, name, None if status is None else _known_status(status), limit)
 
     def export_history(self, workflow_id: str) -> dict[str, Any]:
@@ -614,14 +611,19 @@ class Orchestrator:
         return status_of(record, self._serializer, self._results.current_activity(record))
 
 
-def _check_count(name: str, value: object, least: int) -> None:
-    """Raise unless the value is ``None``, or an int that is large enough."""
-    if value is None:
+def _check_count(name: str, value: object, least: int, *, or_none: bool = False) -> None:
+    """Raise unless the value is an int that is large enough, or ``None`` where it may be."""
+    if value is None and or_none:
         return
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} is an int or None, not {type(value).__name__}")
+        raise TypeError(f"{name} is an int{' or None' if or_none else ''}, not {type(value).__name__}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 0:
+        raise ValueError(f"limit must not be negative, not {limit}")
 
 
 def _known_status(status: WorkflowStatus | str) -> WorkflowStatus:

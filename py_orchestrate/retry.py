@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 __all__ = ["RetryPolicy", "later", "seconds_of"]
 
@@ -112,6 +112,26 @@ def seconds_of(value: object, what: str) -> float:
     if seconds < 0:
         raise ValueError(f"{what} must not be negative, not {value}")
     return seconds
+
+
+def utc_of(moment: object, what: str) -> datetime:
+    """Return a time in UTC.
+
+    Args:
+        moment: A ``datetime`` with a time zone.
+        what: What needs it, for messages.
+
+    Raises:
+        TypeError: It is no ``datetime``.
+        ValueError: It has no time zone.
+    """
+    if not isinstance(moment, datetime):
+        raise TypeError(f"{what} takes a datetime, not {type(moment).__name__}")
+    if moment.utcoffset() is None:
+        raise ValueError(
+            f"{what} needs a time zone to know when {moment} is; give it one, as in datetime(2030, 1, 1, tzinfo=UTC)"
+        )
+    return moment.astimezone(UTC)
 
 
 def later(now: datetime, seconds: float) -> datetime:

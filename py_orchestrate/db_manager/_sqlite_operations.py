@@ -137,11 +137,6 @@ WITH RECURSIVE ready (name) AS (
 )
 """
 _PENDING_NAMES = f"{_READY_NAMES} SELECT name FROM ready WHERE name IS NOT NULL"
-_PENDING_NAMES_AND_WAKE = f"""
-{_PENDING_NAMES}
-UNION ALL SELECT NULL
-WHERE (SELECT min(wake_at) FROM workflows WHERE status = 'processing' AND wake_at IS NOT NULL) <= ?
-"""
 _LOOK = f"""
 {_READY_NAMES}
 SELECT 'ready', name FROM ready
@@ -201,11 +196,6 @@ def look(connection: sqlite3.Connection) -> dict[str, list[str]]:
         if value is not None:
             found[what].append(value)
     return found
-
-
-def something_to_claim(connection: sqlite3.Connection, names: frozenset[str], now: str) -> bool:
-    """Return whether a claim could find anything, without a write."""
-    return any(name is None or name in names for (name,) in connection.execute(_PENDING_NAMES_AND_WAKE, (now,)))
 
 
 # --- a run's life -----------------------------------------------------------------------------------------------------

@@ -160,10 +160,6 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         wake_at = datetime.fromisoformat(found["wake"][0]) if found["wake"] else None
         return Outlook(frozenset(found["ready"]), None if wake_at == NEVER else wake_at)
 
-    def _bury_dead_owners(self, now: datetime) -> None:
-        query = "SELECT id FROM orchestrators"
-        self._bury([row[0] for row in self._read(lambda connection: connection.execute(query).fetchall())], now)
-
     def _bury(self, owners: Iterable[str], now: datetime) -> int:
         """Free the runs of those whose process is gone; on this file's machine the kernel knows. Return how many."""
         locks = self._locks
@@ -185,13 +181,12 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
     def claim_workflows(
         self, owner: str, names: Iterable[str], limit: int, *, now: datetime | None = None
     ) -> list[WorkflowRecord]:
-        """See the base class. An idle turn is three small reads and no write."""
+        """See the base class. One read, and no write, where there is nothing to claim."""
         wanted = frozenset(names)
         moment = datetime.now(UTC) if now is None else now
-        self._bury_dead_owners(moment)
-        if limit <= 0 or not self._read(
-            lambda connection: operations.something_to_claim(connection, wanted, time_text(moment))
-        ):
+        outlook = self.look(now=moment)
+        is_due = outlook.wake_at is not None and outlook.wake_at <= moment
+        if limit <= 0 or not (is_due or outlook.ready & wanted):
             return []
         return self._write(lambda connection: operations.claim(connection, owner, wanted, limit, moment))
 

@@ -20,7 +20,6 @@ from py_orchestrate import (
     MemoryDatabaseManager,
     Orchestrator,
     RetryPolicy,
-    SQLiteDatabaseManager,
     activity,
     durable,
     workflow,
@@ -40,20 +39,6 @@ from ..managers import SevenMethodsManager
 from ..waiting import wait_until
 
 MakeOrchestrator = Callable[..., Orchestrator]
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> BaseDatabaseManager:
-    return MemoryDatabaseManager() if request.param == "memory" else SQLiteDatabaseManager(tmp_path / "test.db")
-
-
-@pytest.fixture
-def act() -> Any:
-    @activity
-    def act(value: Any) -> Any:
-        return value
-
-    return act
 
 
 def history(runner: Orchestrator, run_id: str) -> list[str]:

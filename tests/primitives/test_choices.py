@@ -15,7 +15,6 @@ from py_orchestrate import (
     MemoryDatabaseManager,
     Orchestrator,
     RetryPolicy,
-    SQLiteDatabaseManager,
     activity,
     durable,
     workflow,
@@ -65,12 +64,6 @@ class Gates:
     def _gate(self, name: str) -> threading.Event:
         with self._guard:
             return self._open.setdefault(name, threading.Event())
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def waiting_database(request: pytest.FixtureRequest, tmp_path: Path) -> BaseDatabaseManager:
-    """Return a store of each kind that can keep runs that wait."""
-    return MemoryDatabaseManager() if request.param == "memory" else SQLiteDatabaseManager(tmp_path / "test.db")
 
 
 @pytest.fixture
@@ -276,7 +269,7 @@ def listening() -> Any:
 
 
 def test_none_of_these_needs_a_thread(
-    waiting_database: BaseDatabaseManager, orchestrator: MakeOrchestrator, listening: Any
+    store: BaseDatabaseManager, orchestrator: MakeOrchestrator, listening: Any
 ) -> None:
     @workflow
     def w() -> list[Any]:
@@ -284,7 +277,7 @@ def test_none_of_these_needs_a_thread(
         winner = durable.wait_any(*waits)
         return [waits.index(winner), winner.result()]
 
-    runner = orchestrator(waiting_database, max_workers=1)
+    runner = orchestrator(store, max_workers=1)
     by_event = runner.start_workflow(w, workflow_id="by-event")
     by_child = runner.start_workflow(w, workflow_id="by-child")
     wait_until(lambda: runner.get_workflow_status("by-event-2") and runner.get_workflow_status("by-child-2"))
@@ -346,7 +339,7 @@ def test_an_expected_event_has_its_own_timeout(memory: MemoryDatabaseManager, or
 
 
 def test_each_event_is_taken_once_by_the_first_that_comes_to_an_end(
-    waiting_database: BaseDatabaseManager, orchestrator: MakeOrchestrator
+    store: BaseDatabaseManager, orchestrator: MakeOrchestrator
 ) -> None:
     @workflow
     def w() -> list[Any]:
@@ -356,7 +349,7 @@ def test_each_event_is_taken_once_by_the_first_that_comes_to_an_end(
             other.result(),
         ]  # fmt: skip
 
-    runner = orchestrator(waiting_database)
+    runner = orchestrator(store)
     handle = runner.start_workflow(w)
     for payload in range(3):
         handle.raise_event("x", payload)

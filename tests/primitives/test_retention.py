@@ -35,11 +35,6 @@ from ..waiting import wait_until
 MakeOrchestrator = Callable[..., Orchestrator]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> BaseDatabaseManager:
-    return MemoryDatabaseManager() if request.param == "memory" else SQLiteDatabaseManager(tmp_path / "test.db")
-
-
 @pytest.fixture
 def flow() -> Any:
     @activity

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from py_orchestrate import (
     MemoryDatabaseManager,
     Orchestrator,
     RetryPolicy,
-    SQLiteDatabaseManager,
     activity,
     durable,
     workflow,
@@ -34,20 +32,6 @@ from py_orchestrate.testing.clock import FakeClock
 from ..waiting import wait_until
 
 MakeOrchestrator = Callable[..., Orchestrator]
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> BaseDatabaseManager:
-    return MemoryDatabaseManager() if request.param == "memory" else SQLiteDatabaseManager(tmp_path / "test.db")
-
-
-@pytest.fixture
-def act() -> Any:
-    @activity
-    def act(value: Any) -> Any:
-        return value
-
-    return act
 
 
 # --- versions ---------------------------------------------------------------------------------------------------------

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from py_orchestrate import (
     BaseDatabaseManager,
-    MemoryDatabaseManager,
     Orchestrator,
     RetryPolicy,
-    SQLiteDatabaseManager,
     activity,
     durable,
     workflow,
@@ -25,11 +20,6 @@ from ..waiting import wait_until
 
 MakeOrchestrator = Callable[..., Orchestrator]
 MANY = 2000
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> BaseDatabaseManager:
-    return MemoryDatabaseManager() if request.param == "memory" else SQLiteDatabaseManager(tmp_path / "test.db")
 
 
 def library_threads() -> list[str]:
