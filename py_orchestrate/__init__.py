@@ -2,15 +2,15 @@
 
 General layout, from the top down; each layer imports only what is below it:
 
-* ``orchestrator``: what a program starts, stops and asks; ``_control``: what it does to a run; ``_results``: how it
-  waits for one; ``_views``: what it sees.
-* ``_engine/``: runs workflows. ``engine`` hands out work, ``recovery`` is its background loop, with ``retention``, and
-  ``leases`` its signs of life; ``runner`` makes one attempt, whose calls go to ``activities``, ``waits``, ``children``,
-  ``choices`` and ``values``, unless ``interrupts`` stops them, and into the ``journal``; ``event_loop`` is under async
-  workflows; ``replay`` decides, ``bodies`` runs an activity, perhaps on ``executors``; ``workers``, ``time_limits`` and
-  ``exits`` are the threads' life.
+* ``orchestrator``: what a program starts, stops and asks; ``_control``: what it does to a run; ``_schedules``: how it
+  defines schedules; ``_results``: how it waits for a run; ``_views``: what it sees.
+* ``_engine/``: runs workflows. ``engine`` hands out work, ``recovery`` is its background loop, with ``retention`` and
+  ``scheduler``, and ``leases`` its signs of life; ``runner`` makes one attempt, whose calls go to ``activities``,
+  ``waits``, ``children``, ``choices`` and ``values``, unless ``interrupts`` stops them, and into the ``journal``;
+  ``event_loop`` is under async workflows; ``replay`` decides, ``bodies`` runs an activity, perhaps on ``executors``;
+  ``workers``, ``time_limits`` and ``exits`` are the threads' life.
 * ``durable``, ``_sagas``, ``decorators``, ``_futures``: what workflow code uses.
-* ``retry``, ``_options``: how an activity is run.
+* ``retry``, ``_options``: how an activity is run, and a workflow; ``queues``, ``_cron``: limits and times.
 * ``db_manager/``: the storage interface and its backends.
 * ``serialization``, ``_payloads``, ``_failures``: values and exceptions as text, and how large they may be.
 * ``models``, ``errors``: plain data, and every exception.
@@ -31,6 +31,7 @@ from .decorators import activity, workflow
 from .errors import WorkflowCancelled
 from .models import WorkflowStatus
 from .orchestrator import Orchestrator, WorkflowHandle
+from .queues import Queue
 from .retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ __all__ = [
     "DatabaseManager",
     "MemoryDatabaseManager",
     "Orchestrator",
+    "Queue",
     "RetryPolicy",
     "SQLiteDatabaseManager",
     "WorkflowCancelled",

@@ -193,6 +193,20 @@ def workflow_scope(what: str) -> WorkflowScope:
     return cast("WorkflowScope", scope)
 
 
+def refuse_in_workflow(method: str) -> None:
+    """Raise if this is a workflow's own code.
+
+    Raises:
+        DurableCallError: It is.
+    """
+    scope = current_scope()
+    if scope is not None and scope.is_workflow:
+        raise DurableCallError(
+            f"{method}() must not be called in a workflow's own code, where each replay would do it again; call it in "
+            "an activity"
+        )
+
+
 def _starter() -> Scope | None:
     """Return the scope of the workflow that started the calling thread."""
     reference = _started_in.get(threading.current_thread())

@@ -13,13 +13,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ._clock import Clock
-from ._context import current_scope
+from ._context import current_scope, refuse_in_workflow
 from ._engine.engine import Engine
 from ._engine.retention import PURGED_AT_ONCE
 from ._failures import origin_of_failure
 from ._identifiers import check_name, check_workflow_id, new_workflow_id
 from .db_manager.base import BaseDatabaseManager
-from .errors import DurableCallError, WorkflowConflictError, WorkflowNotFoundError, WorkflowStateError
+from .errors import WorkflowConflictError, WorkflowNotFoundError, WorkflowStateError
 from .models import (
     ActivityStatus,
     ControlRequest,
@@ -117,7 +117,7 @@ class Control:
         limit: int | None,
     ) -> int:
         """See ``Orchestrator.purge_workflows``. In short transactions, so that nobody has to wait for long."""
-        self._refuse_in_workflow("purge_workflows")
+        refuse_in_workflow("purge_workflows")
         if isinstance(older_than, datetime):
             before = utc_of(older_than, "purge_workflows()")
         else:
@@ -137,16 +137,7 @@ class Control:
 
     def _check(self, method: str, workflow_id: str) -> None:
         check_workflow_id(workflow_id)
-        self._refuse_in_workflow(method)
-
-    @staticmethod
-    def _refuse_in_workflow(method: str) -> None:
-        scope = current_scope()
-        if scope is not None and scope.is_workflow:
-            raise DurableCallError(
-                f"{method}() must not be called in a workflow's own code, where each replay would do it again; call it "
-                "in an activity"
-            )
+        refuse_in_workflow(method)
 
     def _existing(self, workflow_id: str) -> WorkflowRecord:
         record = self._database.read_workflow(workflow_id)

@@ -91,24 +91,51 @@ class ActivityOptions:
 NO_OPTIONS: Final = ActivityOptions()
 
 
+class RunFields(TypedDict):
+    """The fields of a ``WorkflowRecord`` that options set."""
+
+    queue: str | None
+    priority: int
+    deduplication_key: str | None
+    wake_at: datetime | None
+    deadline: datetime | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """The options of one run.
 
     Attributes:
         workflow_id: An id of the user's own; ``None`` for one that is made.
-        timeout: How many seconds it may take; ``None`` for any time.
+        timeout: How many seconds it may take, from when it may begin; ``None`` for any time.
+        queue: The queue that it goes into; ``None`` for none.
+        priority: Among those that are ready in its queue, the lowest goes first; ``None`` for 0.
+        delay: In how many seconds it may begin; ``None`` for at once.
+        deduplication_key: What no other run of its queue may have until it has ended; ``None`` for nothing.
     """
 
     workflow_id: str | None = None
     timeout: float | None = None
+    queue: str | None = None
+    priority: int | None = None
+    delay: float | None = None
+    deduplication_key: str | None = None
 
-    def replaced(self, *, workflow_id: str | None = None, timeout: float | timedelta | None = None) -> RunOptions:
+    def replaced(
+        self,
+        *,
+        workflow_id: str | None = None,
+        timeout: float | timedelta | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: float | timedelta | None = None,
+        deduplication_key: str | None = None,
+    ) -> RunOptions:
         """Return these options with those changed that are not ``None``.
 
         Raises:
             InvalidWorkflowIdError: No run can have the id.
-            ValueError: The timeout is not positive.
+            ValueError: The timeout is not positive, the delay negative, or a name or a key blank.
             TypeError: A value has another type.
         """
         if timeout is not None:
@@ -117,21 +144,57 @@ class RunOptions:
                 raise ValueError("a workflow's timeout must be positive, not 0; leave it out for no limit")
         if workflow_id is not None:
             check_workflow_id(workflow_id)
-        return RunOptions(
-            workflow_id=self.workflow_id if workflow_id is None else workflow_id,
-            timeout=self.timeout if timeout is None else timeout,
-        )
+        if queue is not None:
+            check_name("queue", queue)
+        if priority is not None:
+            check_priority(priority)
+        if deduplication_key is not None:
+            check_name("deduplication key", deduplication_key)
+        changes: dict[str, Any] = {
+            "workflow_id": workflow_id,
+            "timeout": timeout,
+            "queue": queue,
+            "priority": priority,
+            "delay": None if delay is None else seconds_of(delay, "a workflow's delay"),
+            "deduplication_key": deduplication_key,
+        }
+        return replace(self, **{name: value for name, value in changes.items() if value is not None})
 
-    def deadline(self, now: datetime) -> datetime | None:
-        """Return when a run that starts now is timed out.
+    @property
+    def needs_queues(self) -> bool:
+        """Whether the store has to have queues for it."""
+        return self.queue is not None or self.priority is not None or self.deduplication_key is not None
+
+    def fields(self, now: datetime) -> RunFields:
+        """Return what they make of the record of a run that is started now.
 
         Raises:
-            ValueError: That is after the year 9999.
+            ValueError: It would begin or be timed out after the year 9999.
         """
-        return None if self.timeout is None else later(now, self.timeout)
+        begins_at = later(now, self.delay or 0.0)
+        return {
+            "queue": self.queue,
+            "priority": self.priority or 0,
+            "deduplication_key": self.deduplication_key,
+            "wake_at": begins_at if self.delay else None,
+            "deadline": None if self.timeout is None else later(begins_at, self.timeout),
+        }
 
 
 NO_RUN_OPTIONS: Final = RunOptions()
+
+
+def check_priority(priority: object) -> None:
+    """Raise unless a run may have the priority.
+
+    Raises:
+        TypeError: It is no int.
+        ValueError: It has more than 32 bits.
+    """
+    if not isinstance(priority, int) or isinstance(priority, bool):
+        raise TypeError(f"a workflow's priority is an int, not {type(priority).__name__}")
+    if not -(2**31) <= priority < 2**31:
+        raise ValueError(f"a workflow's priority is between -2147483648 and 2147483647, not {priority}")
 
 
 def _check_together(options: ActivityOptions) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ._failures import summarize_failure
-from .models import HISTORY_FORMAT, StepRecord, WorkflowRecord
+from .models import HISTORY_FORMAT, ScheduleRecord, StepRecord, WorkflowRecord
 from .serialization import Serializer
 
 
@@ -47,7 +47,7 @@ def step_of(step: StepRecord, serializer: Serializer) -> dict[str, Any]:
         "error_type": summary.type_name if failed else None,
         "traceback": summary.traceback_text if failed else None,
         "started_at": _iso(step.started_at),
-        "completed_at": None if step.completed_at is None else _iso(step.completed_at),
+        "completed_at": _optional_iso(step.completed_at),
     }
 
 
@@ -69,16 +69,42 @@ def exported(record: WorkflowRecord, steps: Iterable[StepRecord]) -> dict[str, A
             {
                 **step._asdict(),
                 "started_at": _iso(step.started_at),
-                "completed_at": None if step.completed_at is None else _iso(step.completed_at),
+                "completed_at": _optional_iso(step.completed_at),
             }
             for step in steps
         ],
     }
 
 
+def schedule_of(record: ScheduleRecord, serializer: Serializer) -> dict[str, Any]:
+    """Return a schedule; see ``Orchestrator.list_schedules``."""
+    return {
+        "id": record.id,
+        "name": record.name,
+        "arguments": _shown(record.input, serializer),
+        "cron": record.cron,
+        "timezone": record.timezone,
+        "catch_up": record.catch_up,
+        "overlap": record.overlap,
+        "queue": record.queue,
+        "priority": record.priority,
+        "status": "paused" if record.is_paused else "active",
+        "next_at": None if record.is_paused else _optional_iso(record.next_at),
+        "waiting": len(record.waiting),
+        "last_at": _optional_iso(record.last_at),
+        "last_workflow_id": record.last_run_id,
+        "created_at": _iso(record.created_at),
+        "updated_at": _iso(record.updated_at),
+    }
+
+
 def _shown(text: str | None, serializer: Serializer) -> Any:
     # Looking must never fail: where a class is not imported here, its plain parts are shown.
     return None if text is None else serializer.decode(text, lenient=True)
+
+
+def _optional_iso(moment: datetime | None) -> str | None:
+    return None if moment is None else _iso(moment)
 
 
 def _iso(moment: datetime) -> str:

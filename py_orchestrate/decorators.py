@@ -150,7 +150,16 @@ class Workflow[**P, R]:
         self._is_workflow = True
         self._workflow_name = name
 
-    def options(self, *, workflow_id: str | None = None, timeout: float | timedelta | None = None) -> Workflow[P, R]:
+    def options(
+        self,
+        *,
+        workflow_id: str | None = None,
+        timeout: float | timedelta | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: float | timedelta | None = None,
+        deduplication_key: str | None = None,
+    ) -> Workflow[P, R]:
         """Return this workflow for one run with options: ``export.options(timeout=60)(table)``, in a workflow.
 
         ``Orchestrator.start_workflow`` takes it too, which helps where the workflow has a parameter of an option's
@@ -159,13 +168,25 @@ class Workflow[**P, R]:
         Args:
             workflow_id: An id of your own for the run.
             timeout: Seconds or a ``timedelta`` that the run may take.
+            queue: The queue that it goes into; see ``Orchestrator.start_workflow``, as for the others.
+            priority: The lowest goes first.
+            delay: Seconds or a ``timedelta`` after which it may begin.
+            deduplication_key: Not for a child workflow; give that a ``workflow_id``.
 
         Raises:
             InvalidWorkflowIdError: No run can have the id.
-            ValueError: The timeout is not positive.
+            ValueError: The timeout is not positive, the delay negative, or a name or a key blank.
             TypeError: A value has another type.
         """
-        return Workflow(self.fn, self.name, self.run_options.replaced(workflow_id=workflow_id, timeout=timeout))
+        changed = self.run_options.replaced(
+            workflow_id=workflow_id,
+            timeout=timeout,
+            queue=queue,
+            priority=priority,
+            delay=delay,
+            deduplication_key=deduplication_key,
+        )
+        return Workflow(self.fn, self.name, changed)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the workflow: a child workflow inside another one, a plain call anywhere else.

@@ -66,6 +66,8 @@ class WorkflowInfo:
         attempt: How often a worker has taken the run up, this time included: after a crash, and after each wait.
         sequence: The ordinal that the next durable call will have, from 0.
         is_replaying: Whether the code is going over recorded steps; false from the first step that is not recorded.
+        scheduled_at: The time of its schedule that it was started for, aware, UTC; ``None`` where no schedule started
+            it.
     """
 
     workflow_id: str
@@ -74,6 +76,7 @@ class WorkflowInfo:
     attempt: int
     sequence: int
     is_replaying: bool
+    scheduled_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@
     ├── DuplicateNameError         (also ValueError)
     ├── InvalidWorkflowIdError     (also ValueError)
     ├── WorkflowConflictError      (also ValueError)
+    ├── ScheduleNotFoundError      (also LookupError)
     ├── SerializationError         (also TypeError)
     ├── NonDeterminismError        (also RuntimeError)
     ├── DurableCallError           (also RuntimeError)
@@ -55,6 +56,7 @@ __all__ = [
     "OrchestrateError",
     "OrchestratorStateError",
     "RecoveryLimitError",
+    "ScheduleNotFoundError",
     "SerializationError",
     "StorageError",
     "UnsupportedOperationError",
@@ -110,11 +112,23 @@ class InvalidWorkflowIdError(OrchestrateError, ValueError):
     """A workflow id is empty, too long, or has a character that some backend cannot store."""
 
 
-class WorkflowConflictError(OrchestrateError, ValueError):
-    """The id belongs to a run with another name or other arguments.
+class ScheduleNotFoundError(OrchestrateError, LookupError):
+    """No schedule has the id.
 
     Attributes:
-        workflow_id: The id that is taken.
+        schedule_id: The id that was asked for.
+    """
+
+    def __init__(self, schedule_id: str) -> None:
+        super().__init__(f"Schedule '{schedule_id}' not found")
+        self.schedule_id = schedule_id
+
+
+class WorkflowConflictError(OrchestrateError, ValueError):
+    """The id or the deduplication key belongs to a run with another name or other arguments.
+
+    Attributes:
+        workflow_id: The id of that run.
     """
 
     def __init__(self, message: str, workflow_id: str) -> None:

@@ -23,6 +23,9 @@ __all__ = [
     "ActivityStatus",
     "ControlRequest",
     "EventRecord",
+    "Outlook",
+    "QueueRecord",
+    "ScheduleRecord",
     "StepOutcome",
     "StepRecord",
     "WorkflowContinuation",
@@ -154,6 +157,10 @@ class WorkflowRecord:
         generation: How often it has begun anew, with ``continue_as_new``.
         version: The version of the code that it began with, or began anew with; ``None`` where that has none.
         crashes: How often in a row an orchestrator has died with it, without a step of it having ended in between.
+        queue: The queue that it is in; ``None`` for none.
+        priority: Among those that are ready in its queue, the lowest goes first.
+        deduplication_key: What no other run of its queue may have until this one has ended; ``None`` for nothing.
+        scheduled_at: The time of its schedule that it was started for; ``None`` where no schedule started it.
         created_at: When it was stored; aware, UTC.
         updated_at: When it last changed; aware, UTC.
     """
@@ -178,6 +185,10 @@ class WorkflowRecord:
     generation: int = 0
     version: str | None = None
     crashes: int = 0
+    queue: str | None = None
+    priority: int = 0
+    deduplication_key: str | None = None
+    scheduled_at: datetime | None = None
     created_at: datetime
     updated_at: datetime
 
@@ -281,12 +292,84 @@ class Outlook(NamedTuple):
     """What an orchestrator that looks for work has to know.
 
     Attributes:
-        ready: The names of the runs that are ready and nobody holds.
-        wake_at: The earliest time that wakes another one; ``None`` where none does.
+        ready: The names of the runs that are ready and nobody holds, in no queue or in one that has a place for it.
+        wake_at: The earliest time that makes another one so; ``None`` where none does.
+        unconsumed: The queues in which runs are ready, and that no orchestrator consumes.
+        tick_at: The earliest time of a schedule; ``None`` where there is none.
     """
 
     ready: frozenset[str]
     wake_at: datetime | None
+    unconsumed: frozenset[str] = frozenset()
+    tick_at: datetime | None = None
+
+
+class QueueRecord(NamedTuple):
+    """How a queue stands.
+
+    Attributes:
+        name: Its name.
+        ready: How many of its runs are ready and wait for a worker.
+        running: How many a worker holds.
+        consumers: How many orchestrators consume it.
+    """
+
+    name: str
+    ready: int
+    running: int
+    consumers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleRecord:
+    """A schedule as it is stored.
+
+    Attributes:
+        id: Its id.
+        name: The workflow's registered name.
+        input: The arguments, as the serializer's text.
+        cron: The times, as a cron expression.
+        timezone: The time zone that the expression is meant in; an IANA name.
+        catch_up: What becomes of times that have passed while nobody looked: ``"none"``, ``"last"`` or ``"all"``.
+        overlap: What becomes of a time while the run before has not ended: ``"skip"``, ``"queue"`` or ``"allow"``.
+        queue: The queue for its runs; ``None`` for none.
+        priority: The priority of its runs.
+        version: The version of the workflow's code; ``None`` where that has none.
+        is_paused: Whether it stands still.
+        next_at: The next time that has not been dealt with; aware, UTC; ``None`` where there will be none.
+        waiting: Times that wait for the run before to end, in order.
+        last_at: The last time that a run was started for.
+        last_run_id: That run.
+        revision: How often it was stored; each store names the revision before, so of several one succeeds.
+        created_at: When it was made; aware, UTC.
+        updated_at: When its definition was changed or it was paused or resumed; aware, UTC.
+    """
+
+    id: str
+    name: str
+    input: str
+    cron: str
+    timezone: str
+    catch_up: str
+    overlap: str
+    queue: str | None = None
+    priority: int = 0
+    version: str | None = None
+    is_paused: bool = False
+    next_at: datetime | None = None
+    waiting: tuple[datetime, ...] = ()
+    last_at: datetime | None = None
+    last_run_id: str | None = None
+    revision: int = 1
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When somebody has to look at it; ``None`` for never."""
+        if self.is_paused:
+            return None
+        return self.waiting[0] if self.waiting else self.next_at
 
 
 class StepOutcome(NamedTuple):

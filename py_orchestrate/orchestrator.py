@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -18,12 +18,14 @@ from ._identifiers import check_workflow_id, new_workflow_id
 from ._options import NO_RUN_OPTIONS, RunOptions
 from ._payloads import LimitedSerializer
 from ._results import Results
+from ._schedules import Schedules
 from ._views import exported, status_of, step_of
 from .db_manager.base import BaseDatabaseManager
 from .db_manager.sqlite import SQLiteDatabaseManager
 from .decorators import get_registry
 from .errors import WorkflowConflictError, WorkflowNotFoundError
 from .models import WorkflowRecord, WorkflowStatus
+from .queues import Queue
 from .retry import seconds_of
 from .serialization import JsonSerializer, Serializer
 
@@ -128,13 +130,16 @@ class Orchestrator:
             with their histories. ``None`` keeps them for ever.
         max_payload_bytes: What one argument list, result, event or status may take in the store; more is refused with
             ``SerializationError``. ``None`` for no limit.
+        queues: The queues whose runs this orchestrator takes up, beside those in no queue.
         clock: Where the time comes from; for tests.
 
     Raises:
-        TypeError: ``max_workers``, ``max_recoveries`` or ``max_payload_bytes`` is no int, or ``db_manager`` is no
-            database manager.
+        TypeError: ``max_workers``, ``max_recoveries`` or ``max_payload_bytes`` is no int, ``db_manager`` is no
+            database manager, or one of the queues no ``Queue``.
         ValueError: ``max_workers`` is less than 1, ``poll_interval_seconds`` or ``lease_seconds`` is not positive, or
-            ``max_recoveries`` or ``retention`` is negative, or ``max_payload_bytes`` is less than 1.
+            ``max_recoveries`` or ``retention`` is negative, ``max_payload_bytes`` is less than 1, or two queues have
+            one name.
+        UnsupportedOperationError: The database has no queues.
         StorageError: The database cannot be opened.
     """
 
@@ -150,6 +155,7 @@ class Orchestrator:
         max_recoveries: int | None = 10,
         retention: float | timedelta | None = None,
         max_payload_bytes: int | None = None,
+        queues: Iterable[Queue] = (),
         clock: Clock | None = None,
     ) -> None:
         _check_count("max_workers", max_workers, 1)
@@ -161,6 +167,7 @@ class Orchestrator:
         _check_count("max_payload_bytes", max_payload_bytes, 1, or_none=True)
         if db_manager is not None and not isinstance(db_manager, BaseDatabaseManager):
             raise TypeError(f"db_manager is a BaseDatabaseManager, not {type(db_manager).__name__}")
+        consumed = _checked_queues(queues)
         self.db = SQLiteDatabaseManager(db_path) if db_manager is None else db_manager
         self.registry = get_registry()
         self._serializer = serializer or JsonSerializer()
@@ -177,10 +184,14 @@ class Orchestrator:
             lease_seconds=lease_seconds,
             max_recoveries=max_recoveries,
             kept_for=None if retention is None else timedelta(seconds=seconds_of(retention, "the retention")),
+            queues=consumed,
             closes_database=db_manager is None,
         )
+        if consumed:
+            self._engine.require("queues", "keep queues")
         self._results = Results(self.db, self._engine, self.registry, self._serializer)
         self._control = Control(self.db, self._engine, self._serializer, self._clock)
+        self._schedules = Schedules(self.db, self._engine, self._serializer, self._clock)
 
     def start(self) -> None:
         """Start running workflows: new ones, and those that a process left unfinished. Does nothing when started.
@@ -245,38 +256,56 @@ class Orchestrator:
         *args: Any,
         workflow_id: str | None = None,
         timeout: float | timedelta | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: float | timedelta | None = None,
+        deduplication_key: str | None = None,
         **kwargs: Any,
     ) -> WorkflowHandle:
-        """Start a workflow, or find the run that has the id.
+        """Start a workflow, or find the run that has the id or the deduplication key.
 
         Args:
             workflow: The decorated function or its registered name.
             args: The workflow's positional arguments.
             workflow_id: An id of your own. A second start with it returns the existing run, however that stands. Where
-                the workflow has a parameter of this name, the keyword is its argument; then, and for ``timeout``, use
+                the workflow has a parameter of this name, the keyword is its argument; then, and for those below, use
                 ``workflow.options(workflow_id=...)``.
-            timeout: Seconds or a ``timedelta`` that the run may take, from now. After that its next durable call
-                raises ``WorkflowCancelled``, and it ends as failed with ``WorkflowTimeoutError``. No limit by default.
+            timeout: Seconds or a ``timedelta`` that the run may take, from now or the end of its delay, waits for a
+                place in its queue included. After that its next durable call raises ``WorkflowCancelled``, and it ends
+                as failed with ``WorkflowTimeoutError``. No limit by default.
+            queue: The queue that it goes into. An orchestrator with that one among its ``queues`` takes it up, here or
+                elsewhere. By default it goes into none, and any orchestrator takes it up.
+            priority: An int, 0 by default. Among those that wait in its queue, the lowest number goes first; among
+                equal ones, the first that came. One that others have overtaken for more than a minute goes first now
+                and then.
+            delay: Seconds or a ``timedelta`` after which it may begin; none by default.
+            deduplication_key: While a run of the same queue with this key has not ended, a second start with it returns
+                that run, if it has the same name and arguments.
             kwargs: The workflow's keyword arguments.
 
         Returns:
             The run's handle; the run is on disk.
 
         Raises:
-            WorkflowConflictError: The id belongs to a run with another name or other arguments.
+            WorkflowConflictError: The id or the key belongs to a run with another name or other arguments.
             InvalidWorkflowIdError: The id cannot be stored by every backend.
             WorkflowNotFoundError: The name is not registered.
             TypeError: The arguments do not fit, or ``workflow`` is no workflow.
-            ValueError: The timeout is not positive.
+            ValueError: The timeout is not positive, the delay negative, or a name or a key blank.
+            UnsupportedOperationError: The database has no queues, or cannot keep runs that wait.
             SerializationError: An argument cannot be stored.
             OrchestratorStateError: The orchestrator is stopped, or was started before a fork.
             StorageError: The database cannot be written.
         """
-        name = workflow if isinstance(workflow, str) else getattr(workflow, "_workflow_name", None)
-        if name is None:
-            shown = getattr(workflow, "__name__", repr(workflow))
-            raise TypeError(f"{shown!r} is not a workflow; decorate it with @workflow, or give a registered name")
-        options: dict[str, Any] = {"workflow_id": workflow_id, "timeout": timeout}
+        name = _name_of(workflow)
+        options: dict[str, Any] = {
+            "workflow_id": workflow_id,
+            "timeout": timeout,
+            "queue": queue,
+            "priority": priority,
+            "delay": delay,
+            "deduplication_key": deduplication_key,
+        }
         definition = self.registry.workflow_definition(name)
         for option in [option for option, value in options.items() if value is not None]:
             if option in definition.signature.parameters:  # never take away what the workflow has a parameter for
@@ -332,6 +361,7 @@ class Orchestrator:
         limit: int | None = None,
         cursor: str | None = None,
         version: str | None = None,
+        queue: str | None = None,
     ) -> list[dict[str, Any]]:
         """Return how runs stand, newest first.
 
@@ -341,6 +371,7 @@ class Orchestrator:
             limit: At most so many; ``None`` for all.
             cursor: The ``id`` of the last run of the page before; the page after it is returned.
             version: Only runs that began with this version of their code; see ``workflow``.
+            queue: Only runs in this queue.
 
         Returns:
             Dictionaries as ``get_workflow_status`` returns them.
@@ -352,7 +383,8 @@ class Orchestrator:
         """
         _check_limit(limit)
         wanted = None if status is None else _known_status(status)
-        more = {} if version is None else {"version": version}
+        filters = {"version": version, "queue": queue}  # which a manager of a user's own need not know
+        more = {name: value for name, value in filters.items() if value is not None}
         records = self.db.page_workflows(name=name or None, status=wanted, limit=limit, cursor=cursor, **more)
         return [self._status(record) for record in records]
 
@@ -407,6 +439,131 @@ class Orchestrator:
         """
         _check_limit(limit)
         return self._control.purge(older_than, name, None if status is None else _known_status(status), limit)
+
+    def list_queues(self) -> list[dict[str, Any]]:
+        """Return how the queues stand that have runs to run, or that an orchestrator consumes, by name.
+
+        Returns:
+            A dictionary for each: ``name``; ``ready``, how many runs wait in it for a place; ``running``, how many have
+            one; ``consumers``, how many orchestrators consume it. A run that waits for a time, an event or a child
+            workflow is in neither number.
+
+        Raises:
+            UnsupportedOperationError: The database has no queues.
+            StorageError: The database cannot be read.
+        """
+        return [record._asdict() for record in self.db.list_queues()]
+
+    def schedule_workflow(
+        self,
+        workflow: str | Callable[..., Any],
+        /,
+        cron: str,
+        timezone: str = "UTC",
+        *,
+        schedule_id: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        catch_up: str = "last",
+        overlap: str = "skip",
+        queue: str | None = None,
+        priority: int = 0,
+    ) -> dict[str, Any]:
+        """Start a workflow again and again, at the times of a cron expression: one run for each, in the whole fleet.
+
+        The schedule is stored, and goes on in every process that has an orchestrator on the store, until it is removed.
+        A second call with its id changes it; with the same definition it does nothing, so a program may make the call
+        at each of its starts. It needs the extra ``schedules``.
+
+        Args:
+            workflow: The decorated function or its registered name.
+            cron: Five fields, minute, hour, day, month and weekday, such as ``"30 2 * * mon-fri"``; or six, with the
+                second in front.
+            timezone: The IANA name of the time zone that it is meant in. Where clocks change: what would be due at an
+                hour that is left out is due after it, what is due at an hour that comes twice is due the first time
+                (the rules of Debian's cron).
+            schedule_id: An id, by the rules for workflow ids; the workflow's name by default. A run's id is made of it
+                and the time: ``<schedule_id>-20300131T023000Z``, in UTC.
+            arguments: The workflow's arguments, by name.
+            catch_up: What becomes of times that pass while no orchestrator runs: ``"last"`` starts one run for the last
+                of them, ``"all"`` one for each, ``"none"`` none; that passes over a time that is over for a minute.
+            overlap: What becomes of a time while the run before has not ended: ``"skip"`` passes over it, ``"queue"``
+                starts its run when that has ended, ``"allow"`` starts it at once.
+            queue: The queue for its runs; see ``start_workflow``.
+            priority: Their priority.
+
+        Returns:
+            The schedule, as ``list_schedules`` has it.
+
+        Raises:
+            WorkflowNotFoundError: The name is not registered.
+            InvalidWorkflowIdError: The id cannot be one, or is too long for the beginning of one.
+            ValueError: The expression, the time zone or an option is none; the message says what is wrong.
+            TypeError: The arguments do not fit, or ``workflow`` is no workflow.
+            SerializationError: An argument cannot be stored.
+            ImportError: The extra is not installed.
+            DurableCallError: Called in a workflow's own code.
+            UnsupportedOperationError: The database has no schedules, or no queues.
+            StorageError: The database cannot be written.
+        """
+        return self._schedules.define(
+            _name_of(workflow),
+            schedule_id,
+            arguments,
+            cron=cron,
+            timezone=timezone,
+            catch_up=catch_up,
+            overlap=overlap,
+            queue=queue,
+            priority=priority,
+        )
+
+    def list_schedules(self) -> list[dict[str, Any]]:
+        """Return every schedule, by id.
+
+        Returns:
+            A dictionary for each: ``id``; ``name``; ``arguments``; ``cron``; ``timezone``; ``catch_up``; ``overlap``;
+            ``queue``; ``priority``; ``status``, ``"active"`` or ``"paused"``; ``next_at``, the next time; ``waiting``,
+            how many times wait for the run before to end; ``last_at``, the last time that a run was started for;
+            ``last_workflow_id``, that run; ``created_at`` and ``updated_at``. Times are in ISO 8601, UTC.
+
+        Raises:
+            UnsupportedOperationError: The database has no schedules.
+            StorageError: The database cannot be read.
+        """
+        return self._schedules.list()
+
+    def pause_schedule(self, schedule_id: str) -> None:
+        """Let a schedule start nothing until it is resumed; its runs go on. Pausing a paused one does nothing.
+
+        Raises:
+            ScheduleNotFoundError: There is no such schedule.
+            DurableCallError: Called in a workflow's own code.
+            UnsupportedOperationError: The database has no schedules.
+            StorageError: The database cannot be written.
+        """
+        self._schedules.pause(schedule_id)
+
+    def resume_schedule(self, schedule_id: str) -> None:
+        """Let a paused schedule go on, from its next time on: what passed meanwhile is not made up for.
+
+        Raises:
+            ScheduleNotFoundError: There is no such schedule.
+            DurableCallError: Called in a workflow's own code.
+            UnsupportedOperationError: The database has no schedules.
+            StorageError: The database cannot be written.
+        """
+        self._schedules.resume(schedule_id)
+
+    def remove_schedule(self, schedule_id: str) -> None:
+        """Forget a schedule; its runs go on.
+
+        Raises:
+            ScheduleNotFoundError: There is no such schedule.
+            DurableCallError: Called in a workflow's own code.
+            UnsupportedOperationError: The database has no schedules.
+            StorageError: The database cannot be written.
+        """
+        self._schedules.remove(schedule_id)
 
     def export_history(self, workflow_id: str) -> dict[str, Any]:
         """Return a run with its recorded steps, whole and as plain JSON data: to be saved, and checked against code.
@@ -574,8 +731,12 @@ class Orchestrator:
         definition = self.registry.workflow_definition(name)
         if options.timeout is not None:
             self._engine.require_waiting("keep a workflow's timeout")
+        if options.delay:
+            self._engine.require_waiting("keep a workflow's delay")
+        if options.needs_queues:
+            self._engine.require("queues", "keep queues, priorities and deduplication keys")
         now = self._clock.now()
-        deadline = options.deadline(now)
+        fields = options.fields(now)
         arguments = definition.bind(args, kwargs)
         text, _ = self._serializer.encode(arguments, what=f"argument of workflow {name!r}", types=definition.types)
         scope = current_scope()
@@ -586,20 +747,25 @@ class Orchestrator:
             name=name,
             status=WorkflowStatus.PROCESSING,
             input=text,
-            deadline=deadline,
             version=definition.version,
             created_at=now,
             updated_at=now,
+            **fields,
         )
         existing = self._engine.create(record)
+        if existing is None:
+            return workflow_id
         # One that has begun anew has arguments of its own by now.
-        if existing is not None and (existing.name != name or (existing.input != text and not existing.generation)):
+        if existing.name != name or (existing.input != text and not existing.generation):
+            is_id = existing.id == workflow_id
+            what = f"workflow id {workflow_id!r}" if is_id else f"deduplication key {options.deduplication_key!r}"
             raise WorkflowConflictError(
-                f"workflow id {workflow_id!r} belongs to a run of {existing.name!r} "
-                f"{'' if existing.name != name else 'with other arguments '}already; choose another id",
-                workflow_id,
+                f"{what} belongs to a run of {existing.name!r} "
+                f"{'' if existing.name != name else 'with other arguments '}already; "
+                f"{'choose another id' if is_id else f'that is {existing.id}, and it has not ended'}",
+                existing.id,
             )
-        return workflow_id
+        return existing.id
 
     def _result(self, workflow_id: str, timeout: float | None) -> Any:
         return self._results.result_of(self._results.wait(workflow_id, timeout))
@@ -609,6 +775,26 @@ class Orchestrator:
 
     def _status(self, record: WorkflowRecord) -> dict[str, Any]:
         return status_of(record, self._serializer, self._results.current_activity(record))
+
+
+def _name_of(workflow: str | Callable[..., Any]) -> str:
+    """Return the name of a workflow that is given as a function or by its name."""
+    name = workflow if isinstance(workflow, str) else getattr(workflow, "_workflow_name", None)
+    if name is None:
+        shown = getattr(workflow, "__name__", repr(workflow))
+        raise TypeError(f"{shown!r} is not a workflow; decorate it with @workflow, or give a registered name")
+    return str(name)
+
+
+def _checked_queues(queues: Iterable[Queue]) -> tuple[Queue, ...]:
+    """Return the queues; raise for what is none, and for one that is there twice."""
+    found = tuple(queues)
+    for queue in found:
+        if not isinstance(queue, Queue):
+            raise TypeError(f"queues holds instances of Queue, as in queues=[Queue('mail')], not {queue!r}")
+        if [each.name for each in found].count(queue.name) > 1:
+            raise ValueError(f"queue {queue.name!r} is there twice; give it once, with all of its limits")
+    return found
 
 
 def _check_count(name: str, value: object, least: int, *, or_none: bool = False) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from .._failures import Failure
 from .._identifiers import MAX_WORKFLOW_ID_LENGTH
-from .._options import RunOptions
+from .._options import RunFields, RunOptions
 from ..errors import WorkflowConflictError, WorkflowFailedError
 from ..models import NEVER, ActivityStatus, StepOutcome, WorkflowRecord, WorkflowStatus
 from .calls import Call
@@ -93,7 +93,7 @@ class Children(WaitPart):
             what = f"argument of workflow {name!r}"
             arguments = definition.bind(args, kwargs)
             text, _ = self.host.serializer.encode(arguments, what=what, types=definition.types)
-            deadline = options.deadline(now)
+            fields = self._fields_of(options, now)
             child_id, is_there = self._place_of_child(options.workflow_id, sequence, (name, text))
         except Exception as error:  # noqa: BLE001 - recorded as the call's failure
             call = Call(sequence, "workflow", name)
@@ -111,13 +111,20 @@ class Children(WaitPart):
             status=WorkflowStatus.PROCESSING,
             input=text,
             parent_id=self.journal.record.id,
-            deadline=deadline,
             version=definition.version,
             created_at=now,
             updated_at=now,
+            **fields,
         )
         self.journal.keep(step, record)
         return child
+
+    def _fields_of(self, options: RunOptions, now: datetime) -> RunFields:
+        if options.deduplication_key is not None:
+            raise ValueError("a child workflow cannot have a deduplication_key; give it a workflow_id")
+        if options.needs_queues:
+            self.host.require("queues", "keep queues and priorities")
+        return options.fields(now)
 
     def _place_of_child(self, own_id: str | None, sequence: int, what: tuple[str, str]) -> tuple[str, bool]:
         """Return the id of a child, and whether it is there already, by a call with the same id of the user's own.

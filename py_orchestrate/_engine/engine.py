@@ -35,11 +35,12 @@ from ..models import (
     WorkflowRecord,
     WorkflowSuspension,
 )
+from ..queues import Queue
 from ..serialization import Serializer
 from .bodies import BodyRunner
 from .exits import leave_at_exit
 from .leases import Leases
-from .recovery import RecoveryLoop
+from .recovery import QueueArguments, RecoveryLoop
 from .runner import WorkflowRun
 from .workers import EventLoopThread, WorkerPool
 
@@ -65,6 +66,7 @@ class Engine:
         lease_seconds: float,
         max_recoveries: int | None,
         kept_for: timedelta | None,
+        queues: Sequence[Queue],
         closes_database: bool,
     ) -> None:
         self.database = database
@@ -77,6 +79,7 @@ class Engine:
         self._poll_interval = poll_interval_seconds
         self._lease_seconds = lease_seconds
         self._kept_for = kept_for
+        self.queue_arguments: QueueArguments = {"queues": tuple(queues)} if queues else {}
         self._closes_database = closes_database
         self._told_of_single_process = False
         self._told_of_start = False
@@ -133,7 +136,7 @@ class Engine:
                 )
             self._reset()
             owner = uuid.uuid4().hex
-            self.database.register_owner(owner)
+            self._register(owner)
             self.owner = owner
             self._tell_of_single_process()
             watch_threads()
@@ -169,6 +172,10 @@ class Engine:
         self._leases.join()
         return True
 
+    def _register(self, owner: str) -> None:
+        names = [queue.name for queue in self.queue_arguments.get("queues", ())]
+        self.database.register_owner(owner, **({"queues": names} if names else {}))
+
     def begin_leaving(self) -> None:
         """See ``exits.Leaver``."""
         self._leaving.set()
@@ -191,7 +198,7 @@ class Engine:
                 self._describe_runs(),
             )
             lost, self.owner = self.owner, uuid.uuid4().hex
-            self.database.register_owner(self.owner)
+            self._register(self.owner)
         for run in runs:
             run.lose()
         self.database.release_owner(lost)  # what else belongs to it, such as a lock file
@@ -257,8 +264,11 @@ class Engine:
         """
         self._check_accepting()
         history: dict[str, Any] = {"steps": steps, "events": events} if steps or events else {}
-        if not self._reserve_one():
+        # What belongs to a queue is subject to its limits, and so is claimed as any other.
+        if record.queue is not None or record.wake_at is not None or not self._reserve_one():
             existing = self.database.create_workflow(record, **history)
+            if record.wake_at is not None:
+                self._recovery.expect(record.wake_at)
             self.wake()
             return existing
         handed_over = False
@@ -387,9 +397,17 @@ class Engine:
 
     def require_waiting(self, what: str) -> None:
         """See ``RunHost``."""
-        if not self.can_wait:
+        self.require("waiting", what)
+
+    def require(self, capability: str, what: str) -> None:
+        """Raise unless the database can do something.
+
+        Raises:
+            UnsupportedOperationError: It cannot.
+        """
+        if capability not in self.database.capabilities:
             raise UnsupportedOperationError(
-                f'{type(self.database).__name__} cannot {what}: it lacks the capability "waiting"; use '
+                f'{type(self.database).__name__} cannot {what}: it lacks the capability "{capability}"; use '
                 "SQLiteDatabaseManager"
             )
 
@@ -401,7 +419,7 @@ class Engine:
             return None
         claimed = self.persist(
             lambda: self.database.finish_and_claim(
-                record.id, record.epoch, end, owner=self.owner, names=self.workflow_names()
+                record.id, record.epoch, end, owner=self.owner, names=self.workflow_names(), **self.queue_arguments
             )
         )
         return self._following(claimed, end.children)
@@ -415,7 +433,12 @@ class Engine:
         else:
             claimed = self.persist(
                 lambda: self.database.suspend_and_claim(
-                    record.id, record.epoch, suspension, owner=self.owner, names=self.workflow_names()
+                    record.id,
+                    record.epoch,
+                    suspension,
+                    owner=self.owner,
+                    names=self.workflow_names(),
+                    **self.queue_arguments,
                 )
             )
             following = self._following(claimed, suspension.children)

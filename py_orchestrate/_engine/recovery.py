@@ -1,4 +1,4 @@
-"""The background loop: takes up runs that nobody holds, and stores what lingers in those that run here.
+"""The background loop: takes up runs that nobody holds, starts those of schedules, and stores what lingers in others.
 
 One turn is ``tick(now)``. In-process work never waits for a turn: it is handed over directly, or wakes the loop. An
 idle turn costs a few small reads. A storage that fails makes the turns rarer, up to once in
@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 from .._clock import Clock
 from ..db_manager.base import BaseDatabaseManager
 from ..errors import OrchestrateError
-from ..models import WorkflowRecord
+from ..models import Outlook, WorkflowRecord
+from ..queues import Queue
 from .retention import Retention
 from .runner import WorkflowRun
+from .scheduler import Scheduler
 
 _logger = logging.getLogger(__name__)
 
@@ -27,12 +29,19 @@ _LONGEST_BACKOFF_SECONDS = 30.0
 _BETWEEN_POLLS = timedelta(milliseconds=20)
 
 
+class QueueArguments(TypedDict, total=False):
+    """What a database manager is told of queues; empty where there are none, for one that knows of none."""
+
+    queues: Sequence[Queue]
+
+
 class RecoveryHost(Protocol):
     """What the loop needs of the engine around it."""
 
     database: BaseDatabaseManager
     clock: Clock
     owner: str
+    queue_arguments: QueueArguments
 
     def active_runs(self) -> list[WorkflowRun]:
         """Return the runs that are running here."""
@@ -58,6 +67,14 @@ class RecoveryHost(Protocol):
         """Run a claimed run on a reserved worker."""
         ...
 
+    def wake(self) -> None:
+        """Look for runs to take up, because one has just become ready."""
+        ...
+
+    def version_of(self, name: str) -> str | None:
+        """Return the version of a workflow's code; ``None`` where it has none, or is not registered here."""
+        ...
+
 
 class RecoveryLoop:
     """Calls ``tick`` on a thread of its own, until stopped."""
@@ -69,7 +86,9 @@ class RecoveryLoop:
         self._poll_due = host.clock.monotonic()
         self._next_wake: datetime | None = None
         self._backoff = 0.0
+        self._scheduler = Scheduler(host)
         self._unknown_names: set[str] = set()
+        self._unconsumed: set[str] = set()
         self._claiming = threading.Lock()
         self._expecting = threading.Lock()
         self._runs_begun = 0
@@ -157,19 +176,28 @@ class RecoveryLoop:
             self._next_wake = None  # before the look, so that an expect() meanwhile counts
         now = self._host.clock.now()
         names = set(self._host.workflow_names())
-        outlook = self._host.database.look(now=now)
-        is_due = outlook.wake_at is not None and outlook.wake_at <= now
-        if is_due or outlook.ready & names:
+        outlook = self._look(now)
+        waiting, unconsumed = outlook.ready, outlook.unconsumed
+        left = 1
+        if outlook.tick_at is not None and outlook.tick_at <= now:
+            self._scheduler.turn(now)
+            outlook = self._look(now)
+        if (outlook.wake_at is not None and outlook.wake_at <= now) or outlook.ready & names:
             left = self._claim(names)
-            self._expect_next(self._host.database.next_wake(), left)
-        else:
-            self._expect_next(outlook.wake_at, 1)
-        self._tell_of_unknown_names(outlook.ready - names)
+            outlook = self._look(now)
+        self._expect_next(outlook.wake_at, left)
+        if outlook.tick_at is not None and outlook.tick_at > now:
+            self._remember(outlook.tick_at)
+        self._tell_of_unknown_names(waiting - names)
+        self._tell_of_unconsumed(unconsumed)
         runs = self._host.active_runs()
         requests = self._host.database.pending_requests(self._host.owner) if runs else {}
         for run in runs:
             if run.record.id in requests:
                 run.notice(requests[run.record.id])
+
+    def _look(self, now: datetime) -> Outlook:
+        return self._host.database.look(self._host.owner, now=now, **self._host.queue_arguments)
 
     def _expect_next(self, wake_at: datetime | None, left: int) -> None:
         """Come back when the next run wakes, or, where no worker is left for one that is due, when one is free."""
@@ -189,7 +217,7 @@ class RecoveryLoop:
             try:
                 if reserved:
                     for record in self._host.database.claim_workflows(
-                        self._host.owner, names, reserved, now=self._host.clock.now()
+                        self._host.owner, names, reserved, now=self._host.clock.now(), **self._host.queue_arguments
                     ):
                         reserved -= 1
                         self._host.dispatch(record, is_new=False)
@@ -205,6 +233,16 @@ class RecoveryLoop:
                 "workflows are waiting whose names nobody has registered here: %s; they stay as they are until an "
                 "orchestrator that has imported them starts",
                 ", ".join(sorted(map(repr, unknown))),
+            )
+
+    def _tell_of_unconsumed(self, queues: Collection[str]) -> None:
+        unconsumed = set(queues) - self._unconsumed
+        if unconsumed:
+            self._unconsumed |= unconsumed
+            _logger.warning(
+                "workflows are waiting in queues that no orchestrator consumes: %s; they stay as they are until one "
+                "starts with Orchestrator(queues=[...])",
+                ", ".join(sorted(map(repr, unconsumed))),
             )
 
     def _guarded(self, action: Callable[[], None]) -> bool:

@@ -398,4 +398,5 @@ class WorkflowRun:
             attempt=self.record.epoch,
             sequence=self.journal.sequence,
             is_replaying=self.journal.is_replaying,
+            scheduled_at=self.record.scheduled_at,
         )

@@ -31,6 +31,10 @@ class WaitHost(InterruptHost, Protocol):
     registry: WorkflowRegistry
     clock: Clock
 
+    def require(self, capability: str, what: str) -> None:
+        """Raise ``UnsupportedOperationError`` unless the store has the capability."""
+        ...
+
     def require_waiting(self, what: str) -> None:
         """Raise unless the database can keep runs that wait.
 

@@ -12,19 +12,30 @@ what was taken from its middle, and a run that is woken early every time would f
 from __future__ import annotations
 
 import heapq
+import sys
 from bisect import bisect_left, bisect_right, insort
+from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..models import ANY_SIGNAL, NEVER, ActivityStatus, EventRecord, StepRecord, WorkflowRecord, WorkflowStatus
+from ..queues import Queue
 from . import _documents as documents
+from ._claims import LONG_WAIT, Candidate, Claimer, Room, Usage, in_turn, mixed, room_of
 
 _PROCESSING = WorkflowStatus.PROCESSING
 _FINAL_STEPS = (ActivityStatus.COMPLETED.value, ActivityStatus.CANCELLED.value)
+
+
+class Lane(NamedTuple):
+    """Runs that are ready are kept by their queue (``""`` for none) and their name."""
+
+    queue: str
+    name: str
 
 
 class Run:
@@ -64,6 +75,16 @@ class Run:
         self.is_due = False
         self.last_position = 0
         self.forgotten_ids: set[str] = set()
+
+    @property
+    def lane(self) -> Lane:
+        """Where it stands when it is ready."""
+        return Lane(self.record.queue or "", self.record.name)
+
+    @property
+    def candidate(self) -> Candidate:
+        """When it goes, of those that are ready."""
+        return Candidate(self.record.epoch == 0, self.record.priority, self.position)
 
     # --- its history ----------------------------------------------------------------------------------------------
 
@@ -134,12 +155,19 @@ class Runs:
     def __init__(self) -> None:
         self._by_id: dict[str, Run] = {}
         """In the order of arrival."""
+        self._by_position: dict[int, Run] = {}
         self._held: dict[str, dict[str, Run]] = {}
         """By owner, for every registered one, and by id."""
         self.beats: dict[str, int] = {}
         """How often each registered owner has given a sign of life."""
-        self._ready: dict[str, list[tuple[int, Run]]] = {}
-        """By name; each list in the order of arrival, and none empty."""
+        self._ready: dict[Lane, list[tuple[Candidate, Run]]] = {}
+        """By queue and name; each list in the order in which they go, and none empty."""
+        self.consumed: dict[str, tuple[str, ...]] = {}
+        """The queues that each registered owner consumes."""
+        self._starts: dict[str, deque[datetime]] = {}
+        """The last starts in each queue that has a rate; as many as may begin in its period."""
+        self._deduplicated: dict[tuple[str | None, str], Run] = {}
+        """Those that have not ended and have a deduplication key, by queue and key."""
         self._asleep: list[tuple[datetime, int, Run]] = []
         """By the time that wakes them; those that only a signal wakes are not here."""
         self._arrived = 0
@@ -154,7 +182,7 @@ class Runs:
         self, record: WorkflowRecord, steps: Iterable[StepRecord] = (), events: Iterable[EventRecord] = ()
     ) -> Run | None:
         """Add a run with its history, unless its id is taken; return the run that has it."""
-        existing = self._by_id.get(record.id)
+        existing = self._by_id.get(record.id) or self._deduplicated.get(_key(record))
         if existing is not None:
             return existing
         if record.owner is not None and (record.owner not in self._held or record.status is not _PROCESSING):
@@ -164,6 +192,7 @@ class Runs:
         run.begin_with(events)
         self._arrived += 1
         self._by_id[record.id] = run
+        self._by_position[run.position] = run
         self._put_in(run)
         return None
 
@@ -193,6 +222,7 @@ class Runs:
         """Forget a run."""
         self._take_out(run)
         del self._by_id[run.record.id]
+        del self._by_position[run.position]
 
     def newest_first(self) -> Iterator[WorkflowRecord]:
         """Yield every run's record."""
@@ -200,9 +230,10 @@ class Runs:
 
     # --- those that an owner holds ----------------------------------------------------------------------------------
 
-    def register_owner(self, owner: str) -> None:
+    def register_owner(self, owner: str, queues: Iterable[str]) -> None:
         """Let the owner hold runs."""
         self._held.setdefault(owner, {})
+        self.consumed[owner] = tuple(queues)
         self.beats.setdefault(owner, 0)
 
     def release_owner(self, owner: str) -> None:
@@ -211,6 +242,7 @@ class Runs:
             self.change(run, owner=None)
         self._held.pop(owner, None)
         self.beats.pop(owner, None)
+        self.consumed.pop(owner, None)
 
     def held_by(self, owner: str) -> Collection[Run]:
         """Return the runs that an owner holds."""
@@ -218,20 +250,78 @@ class Runs:
 
     # --- those that nobody holds ------------------------------------------------------------------------------------
 
-    def claim(self, owner: str, names: frozenset[str], limit: int, now: datetime) -> list[WorkflowRecord]:
-        """Let a registered owner hold the oldest runs that are ready."""
-        if owner not in self._held or limit <= 0:
+    def claim(self, claimer: Claimer, limit: int, now: datetime) -> list[WorkflowRecord]:
+        """Let a registered owner hold the runs whose turn it is."""
+        if claimer.owner not in self._held or limit <= 0:
             return []
         self._wake(now)
-        ready = heapq.merge(*[self._ready[name] for name in names & self._ready.keys()])
-        oldest = [run for _, run in islice(ready, limit)]
-        for run in oldest:
-            self.change(run, owner=owner, epoch=run.record.epoch + 1, wake_at=None, waiting_for=None)
-        return [run.record for run in oldest]
+        lanes: dict[str, list[Lane]] = {}
+        for lane in self._ready:
+            if lane.name in claimer.names and claimer.takes_from(lane.queue):
+                lanes.setdefault(lane.queue, []).append(lane)
+        turns = [self._turn(claimer, queue, found, limit, now) for queue, found in lanes.items()]
+        claimed = [self._by_position[candidate.position] for candidate in mixed(turns, limit)]
+        for run in claimed:
+            self.change(run, owner=claimer.owner, epoch=run.record.epoch + 1, wake_at=None, waiting_for=None)
+            self._note_start(claimer.queues.get(run.record.queue or ""), run.record, now)
+        return [run.record for run in claimed]
 
-    def ready_names(self) -> set[str]:
-        """Return the names of those that are ready."""
-        return set(self._ready)
+    def ready_names(self, claimer: Claimer, now: datetime) -> tuple[set[str], list[datetime]]:
+        """Return the names of those that could be claimed, and when rates let others begin."""
+        names, times = set(), []
+        for lane, ready in self._ready.items():
+            if claimer.takes_from(lane.queue):
+                room = self._room(claimer, lane.queue, 1, now)
+                if room.runs and (room.starts or not ready[0][0].is_new):
+                    names.add(lane.name)
+                if room.runs and room.starts_at is not None:
+                    times.append(room.starts_at)
+        return names, times
+
+    def ready_by_queue(self) -> dict[str, int]:
+        """Return how many are ready, by queue."""
+        counts: Counter[str] = Counter()
+        for lane, ready in self._ready.items():
+            counts[lane.queue] += len(ready)
+        return counts
+
+    def held_by_queue(self) -> dict[str, int]:
+        """Return how many are held, by queue."""
+        return Counter(run.record.queue or "" for held in self._held.values() for run in held.values())
+
+    def _turn(self, claimer: Claimer, queue: str, lanes: list[Lane], limit: int, now: datetime) -> list[Candidate]:
+        """Return the runs of a queue whose turn it is."""
+        starts = self._starts.get(queue)
+        if starts and starts[-1] > now:  # a clock that is set back must not close a queue for longer than a period
+            self._starts[queue] = deque((min(start, now) for start in starts), starts.maxlen)
+        room = self._room(claimer, queue, limit, now)
+        ready = [self._ready[lane] for lane in lanes]
+        candidates = map(itemgetter(0), heapq.merge(*ready))
+        before = now - LONG_WAIT
+
+        def overtaken() -> list[Candidate]:
+            heads = [head for lane in ready for head in _first_of_each_priority(lane)]
+            return [candidate for candidate, run in heads if run.record.updated_at < before]
+
+        return in_turn(candidates, room, overtaken)
+
+    def _room(self, claimer: Claimer, queue: str, limit: int, now: datetime) -> Room:
+        limits = claimer.queues.get(queue)
+        if limits is None or not limits.is_limited:
+            return Room(limit, limit)
+        held = [owner for owner, runs in self._held.items() for run in runs.values() if run.record.queue == queue]
+        before: list[datetime | None] = []
+        if limits.starts_per_period is not None:
+            starts = list(self._starts.get(queue, ()))[-limits.starts_per_period :]
+            before = [None] * (limits.starts_per_period - len(starts))
+            before = [*before[:limit], *starts[: max(0, limit - len(before))]]
+        return room_of(limits, Usage(len(held), held.count(claimer.owner), before), limit, now)
+
+    def _note_start(self, queue: Queue | None, record: WorkflowRecord, now: datetime) -> None:
+        if queue is None or queue.starts_per_period is None or record.epoch != 1:
+            return
+        starts = self._starts.get(queue.name, ())
+        self._starts[queue.name] = deque([*starts, now], queue.starts_per_period)
 
     def next_wake(self) -> datetime | None:
         """Return the earliest time that wakes one."""
@@ -240,13 +330,13 @@ class Runs:
     def _wake(self, now: datetime) -> None:
         """Move those that are due to those that are ready, all at once: many may be due at the same time."""
         count = bisect_right(self._asleep, now, key=itemgetter(0))
-        names = set()
-        for _, position, run in self._asleep[:count]:
+        lanes = set()
+        for _, _, run in self._asleep[:count]:
             run.is_due = True
-            names.add(run.record.name)
-            self._ready.setdefault(run.record.name, []).append((position, run))
-        for name in names:
-            self._ready[name].sort()
+            lanes.add(run.lane)
+            self._ready.setdefault(run.lane, []).append((run.candidate, run))
+        for lane in lanes:
+            self._ready[lane].sort()
         del self._asleep[:count]
 
     # --- where a run stands -----------------------------------------------------------------------------------------
@@ -254,28 +344,44 @@ class Runs:
     def _put_in(self, run: Run) -> None:
         record = run.record
         run.is_due = False
+        if record.deduplication_key is not None and not record.status.is_final:
+            self._deduplicated[_key(record)] = run
         if record.status is not _PROCESSING:
             return
         if record.owner is not None:
             self._held[record.owner][record.id] = run
         elif record.wake_at is None:
-            insort(self._ready.setdefault(record.name, []), (run.position, run))
+            insort(self._ready.setdefault(run.lane, []), (run.candidate, run))
         elif record.wake_at != NEVER:
             insort(self._asleep, (record.wake_at, run.position, run))
 
     def _take_out(self, run: Run) -> None:
         record = run.record
+        if self._deduplicated.get(_key(record)) is run:
+            del self._deduplicated[_key(record)]
         if record.status is not _PROCESSING:
             return
         if record.owner is not None:
             del self._held[record.owner][record.id]
         elif record.wake_at is None or run.is_due:
-            ready = self._ready[record.name]
-            _remove(ready, (run.position, run))
+            ready = self._ready[run.lane]
+            _remove(ready, (run.candidate, run))
             if not ready:
-                del self._ready[record.name]
+                del self._ready[run.lane]
         elif record.wake_at != NEVER:
             _remove(self._asleep, (record.wake_at, run.position, run))
+
+
+def _first_of_each_priority(ready: list[tuple[Candidate, Run]]) -> Iterator[tuple[Candidate, Run]]:
+    index = 0
+    while index < len(ready):
+        yield ready[index]
+        last = ready[index][0]._replace(position=sys.maxsize)
+        index = bisect_right(ready, last, key=itemgetter(0))
+
+
+def _key(record: WorkflowRecord) -> tuple[str | None, str]:
+    return record.queue, record.deduplication_key or ""
 
 
 def _remove[T: tuple[Any, ...]](entries: list[T], entry: T) -> None:

@@ -8,7 +8,10 @@ Why the tables look as they do: ``workflows.position`` is the order of arrival, 
 trust in a clock. ``activity_executions`` is one b-tree in the order of a replay, so a step's write touches one page and
 a replay reads them in a row. Three partial indexes serve the claims, and stay small however many runs are finished or
 waiting: one of the runs that are ready, one of those that a time wakes, one of those that somebody holds. A run is in
-one of them at most, and one that only a signal wakes is at the end of the second.
+one of them at most, and one that only a signal wakes is at the end of the second. The first has the runs of each queue
+and name beside each other, those that have begun apart from those that have not, by priority and arrival.
+``queue_starts`` has as many rows as a queue's rate allows starts: the last ones, numbered, so that the one that has to
+be a period ago is found by its number.
 """
 
 from __future__ import annotations
@@ -32,9 +35,10 @@ _LEGACY_WORKFLOWS = [
     "updated_at",
 ]
 
+_OWN_TABLES = ("orchestrators", "workflow_events", "queue_starts", "schedules")
 _NEW_TABLES = {
-    0: ("workflows", "activity_executions", "orchestrators", "workflow_events"),
-    1: ("orchestrators", "workflow_events"),
+    0: ("workflows", "activity_executions", *_OWN_TABLES),
+    1: _OWN_TABLES,
     SCHEMA_VERSION: (),
 }
 """The tables that a file of each version must not have yet."""
@@ -63,17 +67,24 @@ CREATE TABLE workflows (
     custom_status TEXT,
     generation INTEGER NOT NULL DEFAULT 0,
     version TEXT,
-    crashes INTEGER NOT NULL DEFAULT 0
+    crashes INTEGER NOT NULL DEFAULT 0,
+    queue TEXT NOT NULL DEFAULT '',
+    priority INTEGER NOT NULL DEFAULT 0,
+    deduplication_key TEXT,
+    scheduled_at TEXT
 );
 CREATE INDEX workflows_by_name ON workflows (name);
 CREATE INDEX workflows_not_done ON workflows (status) WHERE status <> 'done';
-CREATE INDEX workflows_ready ON workflows (name)
+CREATE INDEX workflows_ready ON workflows (queue, name, epoch > 0, priority)
     WHERE status = 'processing' AND owner IS NULL AND wake_at IS NULL;
 CREATE INDEX workflows_waiting ON workflows (wake_at)
     WHERE status = 'processing' AND wake_at IS NOT NULL;
 CREATE INDEX workflows_ended ON workflows (updated_at)
     WHERE status IN ('done', 'failed', 'cancelled');
 CREATE INDEX workflows_held ON workflows (owner) WHERE owner IS NOT NULL;
+CREATE INDEX workflows_held_in_queue ON workflows (queue, owner) WHERE owner IS NOT NULL AND queue <> '';
+CREATE UNIQUE INDEX workflows_deduplicated ON workflows (queue, deduplication_key)
+    WHERE deduplication_key IS NOT NULL AND status IN ('processing', 'paused');
 CREATE TABLE activity_executions (
     workflow_id TEXT NOT NULL REFERENCES workflows (id) ON DELETE CASCADE,
     sequence INTEGER NOT NULL,
@@ -94,8 +105,37 @@ CREATE TABLE activity_executions (
 CREATE TABLE orchestrators (
     id TEXT PRIMARY KEY,
     registered_at TEXT NOT NULL,
-    beats INTEGER NOT NULL DEFAULT 0
+    beats INTEGER NOT NULL DEFAULT 0,
+    queues TEXT NOT NULL DEFAULT '[]'
 ) WITHOUT ROWID;
+CREATE TABLE queue_starts (
+    queue TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    started_at TEXT NOT NULL,
+    PRIMARY KEY (queue, number)
+) WITHOUT ROWID;
+CREATE TABLE schedules (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    input_data TEXT NOT NULL,
+    cron TEXT NOT NULL,
+    timezone TEXT NOT NULL,
+    catch_up TEXT NOT NULL,
+    overlap TEXT NOT NULL,
+    queue TEXT,
+    priority INTEGER NOT NULL,
+    version TEXT,
+    is_paused INTEGER NOT NULL,
+    next_at TEXT,
+    waiting TEXT NOT NULL,
+    last_at TEXT,
+    last_run_id TEXT,
+    revision INTEGER NOT NULL,
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL,
+    due_at TEXT
+) WITHOUT ROWID;
+CREATE INDEX schedules_due ON schedules (due_at) WHERE due_at IS NOT NULL;
 CREATE TABLE workflow_events (
     workflow_id TEXT NOT NULL REFERENCES workflows (id) ON DELETE CASCADE,
     position INTEGER NOT NULL,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
 from ..errors import UnsupportedOperationError, WorkflowNotFoundError, WorkflowStateError
-from ..models import ControlRequest, WorkflowInstance, WorkflowRecord, WorkflowStatus
+from ..models import ControlRequest, QueueRecord, WorkflowInstance, WorkflowRecord, WorkflowStatus
 from . import _documents as documents
 from .base import BaseDatabaseManager
 
@@ -49,3 +52,18 @@ def refusal(workflow_id: str, record: WorkflowRecord | None, what: str) -> Workf
     status = record.status.value
     state = "being cancelled" if record.request is ControlRequest.CANCEL else status
     return WorkflowStateError(f"workflow {workflow_id} ({record.name}) is {state}: {what}", workflow_id, status)
+
+
+def queue_records(counts: Mapping[str, Sequence[int]], consumed: Iterable[Iterable[str]]) -> list[QueueRecord]:
+    """Return how each queue stands, by name.
+
+    Args:
+        counts: How many runs are ready and how many are held, by queue.
+        consumed: The queues that each orchestrator consumes.
+    """
+    consumers = Counter(queue for queues in consumed for queue in queues)
+    found = []
+    for name in sorted({*counts, *consumers}):
+        ready, running = counts.get(name, (0, 0))
+        found.append(QueueRecord(name, ready, running, consumers[name]))
+    return found

@@ -26,7 +26,6 @@ from ._sqlite_rows import (
     EVENT_COLUMNS,
     STEP_COLUMNS,
     WORKFLOW_COLUMNS,
-    readable_records,
     record_from_row,
     row_from_event,
     row_from_record,
@@ -41,9 +40,10 @@ Row = tuple[object, ...]
 # An owner that is not registered holds nothing: nobody would notice its death.
 _INSERT_WORKFLOW = f"""
 INSERT INTO workflows ({WORKFLOW_COLUMNS})
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT id FROM orchestrators WHERE id = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT id FROM orchestrators WHERE id = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+    ?, ?, ?)
 """
-_INSERT_CHILD = f"{_INSERT_WORKFLOW} ON CONFLICT (id) DO NOTHING"
+INSERT_IF_FREE = f"{_INSERT_WORKFLOW} ON CONFLICT (id) DO NOTHING"
 
 REPLACE_STEP = f"""
 INSERT INTO activity_executions (workflow_id, id, {STEP_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -122,47 +122,25 @@ WHERE id = ?
 
 _REOPEN = """
 UPDATE workflows SET status = 'processing', output_data = NULL, error_data = NULL, error_message = NULL,
-    current_activity = NULL, deadline = NULL, request = NULL, wake_at = NULL, waiting_for = NULL, crashes = 0
+    current_activity = NULL, deadline = NULL, request = NULL, wake_at = NULL, waiting_for = NULL, crashes = 0,
+    deduplication_key = NULL
 WHERE id = ?
 """
 
-# Steps from one name to the next through the index, so its cost grows with the names that wait, not with the runs.
-_READY = "status = 'processing' AND owner IS NULL AND wake_at IS NULL"
-_READY_NAMES = f"""
-WITH RECURSIVE ready (name) AS (
-    SELECT min(name) FROM workflows WHERE {_READY}
-    UNION ALL
-    SELECT (SELECT min(name) FROM workflows WHERE {_READY} AND name > ready.name)
-    FROM ready WHERE ready.name IS NOT NULL
-)
-"""
-_PENDING_NAMES = f"{_READY_NAMES} SELECT name FROM ready WHERE name IS NOT NULL"
-_LOOK = f"""
-{_READY_NAMES}
-SELECT 'ready', name FROM ready
-UNION ALL SELECT 'wake', min(wake_at) FROM workflows WHERE status = 'processing' AND wake_at IS NOT NULL
-UNION ALL SELECT 'owner', id FROM orchestrators
-"""
-_OLDEST_OF_NAME = f"SELECT position FROM workflows WHERE {_READY} AND name = ? ORDER BY position LIMIT ?"
-
-# So many at once that waking costs little of what claiming does, and so few that a commit stays short.
-_WAKE = """
-UPDATE workflows SET wake_at = NULL, waiting_for = NULL WHERE position IN (
-    SELECT position FROM workflows WHERE status = 'processing' AND wake_at <= ? ORDER BY wake_at LIMIT 100)
+_COUNT_QUEUES = """
+SELECT queue, 0, count(*) FROM workflows
+WHERE status = 'processing' AND owner IS NULL AND wake_at IS NULL AND queue > '' GROUP BY queue
+UNION ALL
+SELECT queue, 1, count(*) FROM workflows WHERE owner IS NOT NULL AND queue <> '' GROUP BY queue
 """
 
-_CLAIM = f"""
-UPDATE workflows SET owner = ?, epoch = epoch + 1 WHERE position = ? RETURNING {WORKFLOW_COLUMNS}
-"""
-
-
-_ENDED = "status IN ('done', 'failed', 'cancelled')"  # as the index of those has it, or it would not be used
+ENDED = "status IN ('done', 'failed', 'cancelled')"  # as the index of those has it, or it would not be used
 _PURGE = f"""
 DELETE FROM workflows WHERE position IN (
     SELECT position FROM workflows AS run
-    WHERE {_ENDED} AND updated_at < :before
+    WHERE {ENDED} AND updated_at < :before
         AND (:name IS NULL OR name = :name) AND (:status IS NULL OR status = :status)
-        AND NOT EXISTS (SELECT 1 FROM workflows AS parent WHERE parent.id = run.parent_id AND NOT parent.{_ENDED})
+        AND NOT EXISTS (SELECT 1 FROM workflows AS parent WHERE parent.id = run.parent_id AND NOT parent.{ENDED})
     ORDER BY updated_at LIMIT :limit)
 """
 
@@ -177,25 +155,12 @@ def select_workflow(connection: sqlite3.Connection, workflow_id: str) -> Workflo
     return None if row is None else record_from_row(row)
 
 
-def pending_names(connection: sqlite3.Connection) -> set[str]:
-    """Return the names of the runs that are ready."""
-    return {name for (name,) in connection.execute(_PENDING_NAMES)}
-
-
-def next_wake(connection: sqlite3.Connection) -> str | None:
-    """Return the earliest time that wakes a run."""
-    query = "SELECT min(wake_at) FROM workflows WHERE status = 'processing' AND wake_at IS NOT NULL"
-    found: str | None = connection.execute(query).fetchone()[0]
-    return found
-
-
-def look(connection: sqlite3.Connection) -> dict[str, list[str]]:
-    """Return the names of the runs that are ready, the earliest time that wakes another one, and all owners."""
-    found: dict[str, list[str]] = {"ready": [], "wake": [], "owner": []}
-    for what, value in connection.execute(_LOOK):
-        if value is not None:
-            found[what].append(value)
-    return found
+def queue_counts(connection: sqlite3.Connection) -> tuple[dict[str, list[int]], list[str]]:
+    """Return how many runs of each queue are ready and are held, and what each orchestrator consumes."""
+    counts: dict[str, list[int]] = {}
+    for queue, is_held, count in connection.execute(_COUNT_QUEUES):
+        counts.setdefault(queue, [0, 0])[is_held] += count
+    return counts, [queues for (queues,) in connection.execute("SELECT queues FROM orchestrators")]
 
 
 # --- a run's life -----------------------------------------------------------------------------------------------------
@@ -204,8 +169,10 @@ def look(connection: sqlite3.Connection) -> dict[str, list[str]]:
 def create(
     connection: sqlite3.Connection, record: WorkflowRecord, steps: Iterable[StepRecord], events: Iterable[EventRecord]
 ) -> WorkflowRecord | None:
-    """Insert the run with its history, unless its id is taken; return the run that has it."""
+    """Insert the run with its history, unless its id or its deduplication key is taken; return the run that has it."""
     existing = select_workflow(connection, record.id)
+    if existing is None and record.deduplication_key is not None:
+        existing = _select_deduplicated(connection, record.queue, record.deduplication_key)
     if existing is None:
         connection.execute(_INSERT_WORKFLOW, row_from_record(record))
         _store_steps(connection, record.id, steps)
@@ -213,18 +180,13 @@ def create(
     return existing
 
 
-def claim(
-    connection: sqlite3.Connection, owner: str, names: frozenset[str], limit: int, now: datetime
-) -> list[WorkflowRecord]:
-    """Wake what is due, and claim the oldest runs that are ready."""
-    if connection.execute("SELECT 1 FROM orchestrators WHERE id = ?", (owner,)).fetchone() is None:
-        return []
-    connection.execute(_WAKE, (time_text(now),))
-    positions: list[int] = []
-    for name in names & pending_names(connection):
-        positions.extend(position for (position,) in connection.execute(_OLDEST_OF_NAME, (name, limit)))
-    oldest = sorted(positions)[:limit]
-    return list(readable_records([connection.execute(_CLAIM, (owner, position)).fetchone() for position in oldest]))
+def _select_deduplicated(connection: sqlite3.Connection, queue: str | None, key: str) -> WorkflowRecord | None:
+    query = (
+        f"SELECT {WORKFLOW_COLUMNS} FROM workflows WHERE queue = ? AND deduplication_key = ? "
+        "AND status IN ('processing', 'paused')"
+    )
+    row = connection.execute(query, (queue or "", key)).fetchone()
+    return None if row is None else record_from_row(row)
 
 
 def is_held(connection: sqlite3.Connection, run: tuple[str, int]) -> bool:
@@ -252,7 +214,7 @@ def record_steps(
     for row in rows:
         connection.execute(_UPSERT_STEP, row)
     for row in children:
-        connection.execute(_INSERT_CHILD, row)
+        connection.execute(INSERT_IF_FREE, row)
     if marks:
         columns = ", ".join(f"{column} = ?" for column in marks)
         connection.execute(f"UPDATE workflows SET {columns} WHERE id = ?", (*marks.values(), run[0]))
@@ -314,7 +276,7 @@ def _store_steps(connection: sqlite3.Connection, workflow_id: str, steps: Iterab
 
 def _insert_children(connection: sqlite3.Connection, children: Iterable[WorkflowRecord]) -> None:
     for child in children:
-        connection.execute(_INSERT_CHILD, row_from_record(child))
+        connection.execute(INSERT_IF_FREE, row_from_record(child))
 
 
 # --- events and requests ----------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 WORKFLOW_COLUMNS = (
     "id, name, status, input_data, output_data, error_data, error_message, current_activity, owner, epoch, "
     "parent_id, wake_at, waiting_for, signals, request, deadline, custom_status, generation, version, "
-    "crashes, created_at, updated_at"
+    "crashes, queue, priority, deduplication_key, scheduled_at, created_at, updated_at"
 )
 STEP_COLUMNS = (
     "sequence, kind, activity_name, status, input_data, output_data, error_data, error_message, "
@@ -51,15 +51,19 @@ def row_from_record(record: WorkflowRecord) -> tuple[object, ...]:
         record.owner,
         record.epoch,
         record.parent_id,
-        _optional_time_text(record.wake_at),
+        optional_time_text(record.wake_at),
         record.waiting_for,
         record.signals,
         None if record.request is None else record.request.value,
-        _optional_time_text(record.deadline),
+        optional_time_text(record.deadline),
         record.custom_status,
         record.generation,
         record.version,
         record.crashes,
+        record.queue or "",
+        record.priority,
+        record.deduplication_key,
+        optional_time_text(record.scheduled_at),
         time_text(record.created_at),
         time_text(record.updated_at),
     )
@@ -99,17 +103,21 @@ def _record(row: Sequence[object]) -> WorkflowRecord:
         owner=row[8],  # type: ignore[arg-type]
         epoch=row[9],  # type: ignore[arg-type]
         parent_id=row[10],  # type: ignore[arg-type]
-        wake_at=_optional_time(row[11]),
+        wake_at=optional_time(row[11]),
         waiting_for=row[12],  # type: ignore[arg-type]
         signals=row[13],  # type: ignore[arg-type]
         request=None if row[14] is None else ControlRequest(row[14]),
-        deadline=_optional_time(row[15]),
+        deadline=optional_time(row[15]),
         custom_status=row[16],  # type: ignore[arg-type]
         generation=row[17],  # type: ignore[arg-type]
         version=row[18],  # type: ignore[arg-type]
         crashes=row[19],  # type: ignore[arg-type]
-        created_at=datetime.fromisoformat(row[20]),  # type: ignore[arg-type]
-        updated_at=datetime.fromisoformat(row[21]),  # type: ignore[arg-type]
+        queue=row[20] or None,  # type: ignore[arg-type]
+        priority=row[21],  # type: ignore[arg-type]
+        deduplication_key=row[22],  # type: ignore[arg-type]
+        scheduled_at=optional_time(row[23]),
+        created_at=datetime.fromisoformat(row[24]),  # type: ignore[arg-type]
+        updated_at=datetime.fromisoformat(row[25]),  # type: ignore[arg-type]
     )
 
 
@@ -120,7 +128,7 @@ def row_from_step(workflow_id: str, step: StepRecord) -> tuple[object, ...]:
         documents.step_id(workflow_id, step.sequence),
         *step[:8],
         time_text(step.started_at),
-        _optional_time_text(step.completed_at),
+        optional_time_text(step.completed_at),
         step.state,
         step.version,
     )
@@ -147,7 +155,7 @@ def values_from_suspension(workflow_id: str, epoch: int, suspension: WorkflowSus
         "id": workflow_id,
         "epoch": epoch,
         "signals": suspension.signals,
-        "wake_at": _optional_time_text(suspension.wake_at),
+        "wake_at": optional_time_text(suspension.wake_at),
         "waiting_for": suspension.waiting_for,
         "custom_status": suspension.custom_status,
         "now": time_text(suspension.suspended_at),
@@ -158,7 +166,7 @@ def step_from_row(row: Sequence[object]) -> StepRecord:
     """Return the step that the values of ``STEP_COLUMNS`` are."""
     *fields, started_at, completed_at, state, version = row
     started = datetime.fromisoformat(started_at)  # type: ignore[arg-type]
-    return StepRecord._make((*fields, started, _optional_time(completed_at), state, version))
+    return StepRecord._make((*fields, started, optional_time(completed_at), state, version))
 
 
 def row_from_event(workflow_id: str, event: EventRecord) -> tuple[object, ...]:
@@ -177,9 +185,9 @@ def event_from_row(row: Sequence[object]) -> EventRecord:
     )
 
 
-def _optional_time_text(moment: datetime | None) -> str | None:
+def optional_time_text(moment: datetime | None) -> str | None:
     return None if moment is None else time_text(moment)
 
 
-def _optional_time(text: object) -> datetime | None:
+def optional_time(text: object) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)  # type: ignore[arg-type]

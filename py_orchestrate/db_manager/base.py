@@ -7,8 +7,9 @@ Cosmos DB is atomic only inside one partition; whatever must hold together goes 
 
 A manager with ``"leases"`` in its ``capabilities`` overrides all intent-level methods, and several orchestrators, in
 several processes, may then share its store. One with ``"waiting"`` can keep runs that wait without a worker: for a
-time, an event or a child workflow; and its users may cancel, pause, resume and rewind runs. The defaults cannot, for
-1.0.2's records have no room for what a run waits for.
+time, an event or a child workflow; and its users may cancel, pause, resume and rewind runs. One with ``"queues"`` keeps
+to the limits of queues, and one with ``"schedules"`` keeps schedules. The defaults cannot, for 1.0.2's records have no
+room for what a run waits for.
 
 The waiting rule. A run may be claimed when it is ``processing``, has no owner, and its ``wake_at`` is none or has
 passed; a claim clears ``wake_at`` and ``waiting_for``. A signal (an event, the end of a child, a request) adds one to
@@ -40,6 +41,8 @@ from ..models import (
     ControlRequest,
     EventRecord,
     Outlook,
+    QueueRecord,
+    ScheduleRecord,
     StepOutcome,
     StepRecord,
     WorkflowContinuation,
@@ -49,6 +52,7 @@ from ..models import (
     WorkflowStatus,
     WorkflowSuspension,
 )
+from ..queues import Queue
 from . import _documents as documents
 
 __all__ = ["BaseDatabaseManager"]
@@ -94,7 +98,9 @@ class BaseDatabaseManager(ABC):
 
     capabilities: ClassVar[frozenset[str]] = frozenset()
     """What the store can do beyond 1.0.2's: ``"leases"`` (several orchestrators may share it), ``"waiting"`` (timers,
-    events, child workflows, and the control of runs), ``"transactions"`` (activities that write to the same store)."""
+    events, child workflows, and the control of runs), ``"transactions"`` (activities that write to the same store),
+    ``"queues"`` (queues with limits, priorities, deduplication keys), ``"schedules"``. An engine hands an argument
+    ``queues`` only to managers with that capability."""
 
     # --- 1.0.2's seven methods ------------------------------------------------------------------------------------
 
@@ -128,11 +134,16 @@ class BaseDatabaseManager(ABC):
 
     # --- ownership ------------------------------------------------------------------------------------------------
 
-    def register_owner(self, owner: str) -> None:
+    def register_owner(self, owner: str, *, queues: Sequence[str] = ()) -> None:
         """Announce an orchestrator, before its first claim. ``owner`` is fresh at every start and never used again.
 
         An owner that is not registered, or no longer, holds nothing: a run that it claims late goes to the next one.
+
+        Args:
+            owner: The orchestrator.
+            queues: The names of the queues that it consumes.
         """
+        del queues
         state = self._single_process()
         with state.lock:
             state.registered.add(owner)
@@ -187,8 +198,9 @@ class BaseDatabaseManager(ABC):
             events: Events that it begins with, with their positions.
 
         Returns:
-            ``None`` if the run was stored, else the run that has the id already. Of several callers at once with one
-            id, exactly one gets ``None``. The run is durable when this returns.
+            ``None`` if the run was stored, else the run that has the id already, or the run of the same queue that has
+            its deduplication key and has not ended. Of several callers at once, exactly one gets ``None``. The run is
+            durable when this returns.
         """
         if steps or events:
             raise self._cannot("begin a run with a history")
@@ -204,19 +216,28 @@ class BaseDatabaseManager(ABC):
             return None
 
     def claim_workflows(
-        self, owner: str, names: Iterable[str], limit: int, *, now: datetime | None = None
+        self,
+        owner: str,
+        names: Iterable[str],
+        limit: int,
+        *,
+        now: datetime | None = None,
+        queues: Sequence[Queue] = (),
     ) -> list[WorkflowRecord]:
-        """Claim up to ``limit`` runs that nobody holds and that are ready, oldest first, whose name is in ``names``.
+        """Claim up to ``limit`` runs that nobody holds and that are ready, whose name is in ``names``.
 
         A run is free when it is ``processing`` and its owner is none, or is known to be dead. Each claim is one
         conditional write that raises the run's epoch: of several claimers, one wins. A run that cannot be read is
         passed over, never a reason to fail.
+
+        With queues, which runs go first is what ``_claims.py`` says; without, the oldest.
 
         Args:
             owner: The claimer, which is registered.
             names: What it can run.
             limit: How many it can run now.
             now: The time against which ``wake_at`` is held; the machine's by default.
+            queues: The queues that it consumes. Their limits hold however many claim at once; runs of others are left.
 
         Returns:
             The claimed runs, with their new epoch. Empty when there is nothing to do.
@@ -238,22 +259,59 @@ class BaseDatabaseManager(ABC):
                     claimed.append(self._with_claim(record))
         return claimed
 
-    def pending_names(self) -> set[str]:
-        """Return the names of the runs that are ready and nobody holds, to tell of those nobody here has registered."""
-        state = self._single_process()
-        with state.lock:
-            return {run.name for run in self.get_processing_workflows() if run.id not in state.owners}
-
-    def look(self, *, now: datetime | None = None) -> Outlook:
+    def look(self, owner: str = "", *, now: datetime | None = None, queues: Sequence[Queue] = ()) -> Outlook:
         """Return what there is to claim, and free the runs of orchestrators that are known to be dead.
 
         This is what an idle orchestrator does in each turn: one cheap query.
 
         Args:
-            now: When the dead were found, for their runs' delays; the machine's time by default.
+            owner: Who looks.
+            now: The time against which the rates of queues are held, and when the dead were found, for their runs'
+                delays; the machine's time by default.
+            queues: The queues that it consumes.
         """
-        del now
-        return Outlook(frozenset(self.pending_names()), self.next_wake())
+        del owner, now, queues
+        state = self._single_process()
+        with state.lock:
+            names = {run.name for run in self.get_processing_workflows() if run.id not in state.owners}
+        return Outlook(frozenset(names), None)
+
+    def list_queues(self) -> list[QueueRecord]:
+        """Return every queue that has runs that are ready or held, or that an orchestrator consumes, by name."""
+        raise self._cannot("keep queues", "queues")
+
+    # --- schedules ("schedules" in capabilities) --------------------------------------------------------------------
+
+    def store_schedule(self, record: ScheduleRecord, *, runs: Sequence[WorkflowRecord] = ()) -> bool:
+        """Store a schedule, and the runs that it starts, if the revision before is what is stored: one atomic step.
+
+        Args:
+            record: The schedule. With revision 1 it is stored if its id is free, else in place of the one with the
+                revision before.
+            runs: Runs to create with it. One whose id is taken is passed over.
+
+        Returns:
+            Whether it was stored; of several callers at once, one gets ``True``, and only its runs are created.
+        """
+        raise self._cannot("keep schedules", "schedules")
+
+    def read_schedule(self, schedule_id: str) -> ScheduleRecord | None:
+        """Return the schedule, or ``None`` if there is none."""
+        raise self._cannot("keep schedules", "schedules")
+
+    def list_schedules(self, *, due_at: datetime | None = None) -> list[ScheduleRecord]:
+        """Return the schedules, by id.
+
+        Args:
+            due_at: Only those that are due at this time.
+        """
+        raise self._cannot("keep schedules", "schedules")
+
+    def delete_schedule(self, schedule_id: str) -> bool:
+        """Delete a schedule; return whether there was one. The runs that it has started stay."""
+        raise self._cannot("keep schedules", "schedules")
+
+    # --- a run that is held -----------------------------------------------------------------------------------------
 
     def release_workflow(self, workflow_id: str, epoch: int) -> None:
         """Give up the claim made with ``epoch``, so that the run can be claimed at once; nothing if it is lost."""
@@ -359,7 +417,14 @@ class BaseDatabaseManager(ABC):
             state.epochs.pop(workflow_id, None)
 
     def finish_and_claim(
-        self, workflow_id: str, epoch: int, end: WorkflowEnd, *, owner: str, names: Iterable[str]
+        self,
+        workflow_id: str,
+        epoch: int,
+        end: WorkflowEnd,
+        *,
+        owner: str,
+        names: Iterable[str],
+        queues: Sequence[Queue] = (),
     ) -> list[WorkflowRecord]:
         """Finish a run as ``finish_workflow`` does and claim up to one other in its place.
 
@@ -367,7 +432,7 @@ class BaseDatabaseManager(ABC):
         end's time.
         """
         self.finish_workflow(workflow_id, epoch, end)
-        return self.claim_workflows(owner, names, 1)
+        return self.claim_workflows(owner, names, 1, queues=queues)
 
     # --- waiting ("waiting" in capabilities) ------------------------------------------------------------------------
 
@@ -383,14 +448,21 @@ class BaseDatabaseManager(ABC):
         raise self._cannot("keep runs that wait")
 
     def suspend_and_claim(
-        self, workflow_id: str, epoch: int, suspension: WorkflowSuspension, *, owner: str, names: Iterable[str]
+        self,
+        workflow_id: str,
+        epoch: int,
+        suspension: WorkflowSuspension,
+        *,
+        owner: str,
+        names: Iterable[str],
+        queues: Sequence[Queue] = (),
     ) -> list[WorkflowRecord]:
         """Suspend a run as ``suspend_workflow`` does and claim up to one in its place, perhaps one of its children.
 
         The claim's ``now`` is the suspension's time.
         """
         self.suspend_workflow(workflow_id, epoch, suspension)
-        return self.claim_workflows(owner, names, 1, now=suspension.suspended_at)
+        return self.claim_workflows(owner, names, 1, now=suspension.suspended_at, queues=queues)
 
     def continue_workflow(self, workflow_id: str, epoch: int, continuation: WorkflowContinuation) -> None:
         """Let a run begin anew: with other arguments, one more ``generation``, none of its steps, ready, nobody's.
@@ -402,10 +474,6 @@ class BaseDatabaseManager(ABC):
             ClaimLostError: The claim is lost; nothing was written.
         """
         raise self._cannot("let runs begin anew")
-
-    def next_wake(self) -> datetime | None:
-        """Return the earliest ``wake_at`` of all runs that are ``processing``; ``None`` where no time wakes any."""
-        return None
 
     def add_event(self, workflow_id: str, event: EventRecord) -> None:
         """Store an event for a run that has not ended, after its others, durably: the signal ``event:<name>``.
@@ -504,6 +572,7 @@ class BaseDatabaseManager(ABC):
         limit: int | None = None,
         cursor: str | None = None,
         version: str | None = None,
+        queue: str | None = None,
     ) -> list[WorkflowRecord]:
         """Return runs, newest first.
 
@@ -513,6 +582,7 @@ class BaseDatabaseManager(ABC):
             limit: At most so many; ``None`` for all.
             cursor: The id of the last run of the page before; runs that are older than it follow.
             version: Only runs that began with this version of their code.
+            queue: Only runs in this queue.
 
         Raises:
             LookupError: No run has the cursor's id.
@@ -523,7 +593,7 @@ class BaseDatabaseManager(ABC):
             if cursor not in ids:
                 raise LookupError(f"no workflow has the cursor's id {cursor!r}")
             instances = instances[ids.index(cursor) + 1 :]
-        if version is not None:  # which 1.0.2's records have no room for
+        if version is not None or queue is not None:  # which 1.0.2's records have no room for
             return []
         if name is not None:
             instances = [instance for instance in instances if instance.name == name]
@@ -570,9 +640,9 @@ class BaseDatabaseManager(ABC):
 
     # --- the defaults' own parts ----------------------------------------------------------------------------------
 
-    def _cannot(self, what: str) -> UnsupportedOperationError:
+    def _cannot(self, what: str, capability: str = "waiting") -> UnsupportedOperationError:
         return UnsupportedOperationError(
-            f'{type(self).__name__} cannot {what}: it lacks the capability "waiting"; use SQLiteDatabaseManager'
+            f'{type(self).__name__} cannot {what}: it lacks the capability "{capability}"; use SQLiteDatabaseManager'
         )
 
     def _single_process(self) -> _SingleProcess:

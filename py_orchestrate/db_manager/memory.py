@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
+from operator import attrgetter
 from typing import ClassVar
 
 from .._forks import hold_for_forks
@@ -20,6 +21,9 @@ from ..models import (
     ActivityStatus,
     ControlRequest,
     EventRecord,
+    Outlook,
+    QueueRecord,
+    ScheduleRecord,
     StepOutcome,
     StepRecord,
     WorkflowContinuation,
@@ -29,10 +33,12 @@ from ..models import (
     WorkflowStatus,
     WorkflowSuspension,
 )
+from ..queues import Queue
 from . import _documents as documents
+from ._claims import Claimer
 from ._crashes import recovery_time
 from ._memory_runs import Run, Runs
-from ._records import RecordDatabaseManager, refusal, refuse_unfinished
+from ._records import RecordDatabaseManager, queue_records, refusal, refuse_unfinished
 
 __all__ = ["MemoryDatabaseManager"]
 
@@ -42,12 +48,13 @@ _FORK_WAIT_SECONDS = 5
 class MemoryDatabaseManager(RecordDatabaseManager):
     """Workflow persistence in this process's memory."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"leases", "waiting"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"leases", "waiting", "queues", "schedules"})
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._is_held_for_fork = False
         self._runs = Runs()
+        self._schedules: dict[str, ScheduleRecord] = {}
         hold_for_forks(self)
 
     def before_fork(self) -> None:
@@ -67,10 +74,10 @@ class MemoryDatabaseManager(RecordDatabaseManager):
 
     # --- ownership ------------------------------------------------------------------------------------------------
 
-    def register_owner(self, owner: str) -> None:
+    def register_owner(self, owner: str, *, queues: Sequence[str] = ()) -> None:
         """See the base class."""
         with self._lock:
-            self._runs.register_owner(owner)
+            self._runs.register_owner(owner, queues)
 
     def release_owner(self, owner: str) -> None:
         """See the base class."""
@@ -107,18 +114,70 @@ class MemoryDatabaseManager(RecordDatabaseManager):
             return None if existing is None else existing.record
 
     def claim_workflows(
-        self, owner: str, names: Iterable[str], limit: int, *, now: datetime | None = None
+        self,
+        owner: str,
+        names: Iterable[str],
+        limit: int,
+        *,
+        now: datetime | None = None,
+        queues: Sequence[Queue] = (),
     ) -> list[WorkflowRecord]:
         """See the base class."""
-        wanted = frozenset(names)
+        claimer = Claimer.of(owner, names, queues)
         moment = datetime.now(UTC) if now is None else now
         with self._lock:
-            return self._runs.claim(owner, wanted, limit, moment)
+            return self._runs.claim(claimer, limit, moment)
 
-    def pending_names(self) -> set[str]:
+    def look(self, owner: str = "", *, now: datetime | None = None, queues: Sequence[Queue] = ()) -> Outlook:
+        """See the base class."""
+        claimer = Claimer.of(owner, (), queues)
+        moment = datetime.now(UTC) if now is None else now
+        with self._lock:
+            names, times = self._runs.ready_names(claimer, moment)
+            if (wake_at := self._runs.next_wake()) is not None:
+                times.append(wake_at)
+            consumed = {queue for queues in self._runs.consumed.values() for queue in queues}
+            ready = self._runs.ready_by_queue().keys() - {""}
+            ticks = [record.due_at for record in self._schedules.values() if record.due_at is not None]
+        return Outlook(
+            frozenset(names), min(times, default=None), frozenset(ready - consumed), min(ticks, default=None)
+        )
+
+    def list_queues(self) -> list[QueueRecord]:
         """See the base class."""
         with self._lock:
-            return self._runs.ready_names()
+            ready, held = self._runs.ready_by_queue(), self._runs.held_by_queue()
+            counts = {name: (ready.get(name, 0), held.get(name, 0)) for name in {*ready, *held} - {""}}
+            return queue_records(counts, self._runs.consumed.values())
+
+    # --- schedules ------------------------------------------------------------------------------------------------
+
+    def store_schedule(self, record: ScheduleRecord, *, runs: Sequence[WorkflowRecord] = ()) -> bool:
+        """See the base class."""
+        with self._lock:
+            stored = self._schedules.get(record.id)
+            if record.revision - 1 != (0 if stored is None else stored.revision):
+                return False
+            self._schedules[record.id] = record
+            self._runs.insert_new(runs)
+            return True
+
+    def read_schedule(self, schedule_id: str) -> ScheduleRecord | None:
+        """See the base class."""
+        return self._schedules.get(schedule_id)
+
+    def list_schedules(self, *, due_at: datetime | None = None) -> list[ScheduleRecord]:
+        """See the base class."""
+        with self._lock:
+            records = sorted(self._schedules.values(), key=attrgetter("id"))
+        if due_at is None:
+            return records
+        return [record for record in records if record.due_at is not None and record.due_at <= due_at]
+
+    def delete_schedule(self, schedule_id: str) -> bool:
+        """See the base class."""
+        with self._lock:
+            return self._schedules.pop(schedule_id, None) is not None
 
     def release_workflow(self, workflow_id: str, epoch: int) -> None:
         """See the base class."""
@@ -160,13 +219,20 @@ class MemoryDatabaseManager(RecordDatabaseManager):
             self._finish(workflow_id, epoch, end)
 
     def finish_and_claim(
-        self, workflow_id: str, epoch: int, end: WorkflowEnd, *, owner: str, names: Iterable[str]
+        self,
+        workflow_id: str,
+        epoch: int,
+        end: WorkflowEnd,
+        *,
+        owner: str,
+        names: Iterable[str],
+        queues: Sequence[Queue] = (),
     ) -> list[WorkflowRecord]:
         """See the base class."""
-        wanted = frozenset(names)
+        claimer = Claimer.of(owner, names, queues)
         with self._lock:
             self._finish(workflow_id, epoch, end)
-            return self._runs.claim(owner, wanted, 1, end.finished_at)
+            return self._runs.claim(claimer, 1, end.finished_at)
 
     # --- waiting --------------------------------------------------------------------------------------------------
 
@@ -176,13 +242,20 @@ class MemoryDatabaseManager(RecordDatabaseManager):
             self._suspend(workflow_id, epoch, suspension)
 
     def suspend_and_claim(
-        self, workflow_id: str, epoch: int, suspension: WorkflowSuspension, *, owner: str, names: Iterable[str]
+        self,
+        workflow_id: str,
+        epoch: int,
+        suspension: WorkflowSuspension,
+        *,
+        owner: str,
+        names: Iterable[str],
+        queues: Sequence[Queue] = (),
     ) -> list[WorkflowRecord]:
         """See the base class."""
-        wanted = frozenset(names)
+        claimer = Claimer.of(owner, names, queues)
         with self._lock:
             self._suspend(workflow_id, epoch, suspension)
-            return self._runs.claim(owner, wanted, 1, suspension.suspended_at)
+            return self._runs.claim(claimer, 1, suspension.suspended_at)
 
     def continue_workflow(self, workflow_id: str, epoch: int, continuation: WorkflowContinuation) -> None:
         """See the base class."""
@@ -204,11 +277,6 @@ class MemoryDatabaseManager(RecordDatabaseManager):
                 custom_status=continuation.custom_status or run.record.custom_status,
                 updated_at=continuation.continued_at,
             )
-
-    def next_wake(self) -> datetime | None:
-        """See the base class."""
-        with self._lock:
-            return self._runs.next_wake()
 
     def add_event(self, workflow_id: str, event: EventRecord) -> None:
         """See the base class."""
@@ -285,6 +353,7 @@ class MemoryDatabaseManager(RecordDatabaseManager):
                 wake_at=None,
                 waiting_for=None,
                 crashes=0,
+                deduplication_key=None,
             )
 
     def pending_requests(self, owner: str) -> dict[str, ControlRequest]:
@@ -314,6 +383,7 @@ class MemoryDatabaseManager(RecordDatabaseManager):
         limit: int | None = None,
         cursor: str | None = None,
         version: str | None = None,
+        queue: str | None = None,
     ) -> list[WorkflowRecord]:
         """See the base class."""
         with self._lock:
@@ -330,6 +400,7 @@ class MemoryDatabaseManager(RecordDatabaseManager):
                 if (name is None or record.name == name)
                 and (status is None or record.status is status)
                 and (version is None or record.version == version)
+                and (queue is None or record.queue == queue)
             )
             return list(islice(chosen, limit))
 
@@ -376,8 +447,10 @@ class MemoryDatabaseManager(RecordDatabaseManager):
         with self._lock:
             run = self._runs.insert(record)
             if run is not None:
+                is_revived = run.record.status.is_final and not record.status.is_final
                 self._runs.change(
                     run,
+                    deduplication_key=None if is_revived else run.record.deduplication_key,
                     name=record.name,
                     status=record.status,
                     input=record.input,

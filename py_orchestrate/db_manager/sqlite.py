@@ -7,6 +7,7 @@ decides, it decides inside the transaction. Reads borrow a connection of their o
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,8 @@ from ..models import (
     ControlRequest,
     EventRecord,
     Outlook,
+    QueueRecord,
+    ScheduleRecord,
     StepOutcome,
     StepRecord,
     WorkflowContinuation,
@@ -30,12 +33,16 @@ from ..models import (
     WorkflowStatus,
     WorkflowSuspension,
 )
+from ..queues import Queue
 from . import _documents as documents
+from . import _sqlite_claims as claims
 from . import _sqlite_operations as operations
+from . import _sqlite_schedules as schedules
+from ._claims import Claimer
 from ._connections import JOURNAL_MODES, SYNCHRONOUS_LEVELS, Connections, lent
 from ._group_commit import GroupCommit
 from ._owner_locks import OwnerLocks
-from ._records import RecordDatabaseManager, refusal, refuse_unfinished
+from ._records import RecordDatabaseManager, queue_records, refusal, refuse_unfinished
 from ._sqlite_rows import (
     EVENT_COLUMNS,
     STEP_COLUMNS,
@@ -71,7 +78,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         ValueError: An option has a value that is not listed above.
     """
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"leases", "waiting", "transactions"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"leases", "waiting", "transactions", "queues", "schedules"})
 
     def __init__(
         self,
@@ -117,7 +124,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
 
     # --- ownership --------------------------------------------------------------------------------------------------
 
-    def register_owner(self, owner: str) -> None:
+    def register_owner(self, owner: str, *, queues: Sequence[str] = ()) -> None:
         """See the base class. The owner's lock file is locked before its row can be seen."""
         if self._locks is not None:
             try:
@@ -130,7 +137,8 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         now = time_text(datetime.now(UTC))
         self._write(
             lambda connection: connection.execute(
-                "INSERT INTO orchestrators (id, registered_at) VALUES (?, ?)", (owner, now)
+                "INSERT INTO orchestrators (id, registered_at, queues) VALUES (?, ?, ?)",
+                (owner, now, json.dumps(queues)),
             )
         )
 
@@ -152,13 +160,17 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
             self._locks.forget(owner)
         return is_gone
 
-    def look(self, *, now: datetime | None = None) -> Outlook:
-        """See the base class. One read, unless somebody has died."""
-        found = self._read(operations.look)
-        if self._bury(found["owner"], datetime.now(UTC) if now is None else now):
-            found = self._read(operations.look)
-        wake_at = datetime.fromisoformat(found["wake"][0]) if found["wake"] else None
-        return Outlook(frozenset(found["ready"]), None if wake_at == NEVER else wake_at)
+    def look(self, owner: str = "", *, now: datetime | None = None, queues: Sequence[Queue] = ()) -> Outlook:
+        """See the base class. One read, unless somebody has died, and one more for each limited queue that is busy."""
+        return self._look(Claimer.of(owner, (), queues), datetime.now(UTC) if now is None else now)
+
+    def _look(self, claimer: Claimer, now: datetime) -> Outlook:
+        found = self._read(lambda connection: claims.look(connection, claimer, now))
+        if self._bury(found.owners, now):
+            found = self._read(lambda connection: claims.look(connection, claimer, now))
+        wake_at = min(found.wake_at, default=NEVER)
+        tick_at = min(found.tick_at, default=None)
+        return Outlook(found.names, None if wake_at == NEVER else wake_at, found.unconsumed, tick_at)
 
     def _bury(self, owners: Iterable[str], now: datetime) -> int:
         """Free the runs of those whose process is gone; on this file's machine the kernel knows. Return how many."""
@@ -170,6 +182,29 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
                 locks.forget(owner)
         return len(dead)
 
+    def list_queues(self) -> list[QueueRecord]:
+        """See the base class."""
+        counts, consumed = self._read(operations.queue_counts)
+        return queue_records(counts, map(json.loads, consumed))
+
+    # --- schedules --------------------------------------------------------------------------------------------------
+
+    def store_schedule(self, record: ScheduleRecord, *, runs: Sequence[WorkflowRecord] = ()) -> bool:
+        """See the base class. One commit."""
+        return self._write(lambda connection: schedules.store(connection, record, runs))
+
+    def read_schedule(self, schedule_id: str) -> ScheduleRecord | None:
+        """See the base class."""
+        return self._read(lambda connection: schedules.select(connection, schedule_id))
+
+    def list_schedules(self, *, due_at: datetime | None = None) -> list[ScheduleRecord]:
+        """See the base class."""
+        return self._read(lambda connection: schedules.select_all(connection, due_at))
+
+    def delete_schedule(self, schedule_id: str) -> bool:
+        """See the base class."""
+        return self._write(lambda connection: schedules.delete(connection, schedule_id))
+
     # --- one run ----------------------------------------------------------------------------------------------------
 
     def create_workflow(
@@ -179,20 +214,22 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         return self._write(lambda connection: operations.create(connection, record, steps, events))
 
     def claim_workflows(
-        self, owner: str, names: Iterable[str], limit: int, *, now: datetime | None = None
+        self,
+        owner: str,
+        names: Iterable[str],
+        limit: int,
+        *,
+        now: datetime | None = None,
+        queues: Sequence[Queue] = (),
     ) -> list[WorkflowRecord]:
         """See the base class. One read, and no write, where there is nothing to claim."""
-        wanted = frozenset(names)
+        claimer = Claimer.of(owner, names, queues)
         moment = datetime.now(UTC) if now is None else now
-        outlook = self.look(now=moment)
+        outlook = self._look(claimer, moment)
         is_due = outlook.wake_at is not None and outlook.wake_at <= moment
-        if limit <= 0 or not (is_due or outlook.ready & wanted):
+        if limit <= 0 or not (is_due or outlook.ready & claimer.names):
             return []
-        return self._write(lambda connection: operations.claim(connection, owner, wanted, limit, moment))
-
-    def pending_names(self) -> set[str]:
-        """See the base class."""
-        return self._read(operations.pending_names)
+        return self._write(lambda connection: claims.claim(connection, claimer, limit, moment))
 
     def release_workflow(self, workflow_id: str, epoch: int) -> None:
         """See the base class."""
@@ -271,24 +308,32 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
             raise ClaimLostError(workflow_id, epoch)
 
     def finish_and_claim(
-        self, workflow_id: str, epoch: int, end: WorkflowEnd, *, owner: str, names: Iterable[str]
+        self,
+        workflow_id: str,
+        epoch: int,
+        end: WorkflowEnd,
+        *,
+        owner: str,
+        names: Iterable[str],
+        queues: Sequence[Queue] = (),
     ) -> list[WorkflowRecord]:
         """See the base class. One commit."""
         return self._leave_and_claim(
             lambda connection: operations.finish(connection, workflow_id, epoch, end),
             ClaimLostError(workflow_id, epoch),
-            (owner, frozenset(names), end.finished_at),
+            Claimer.of(owner, names, queues),
+            end.finished_at,
         )
 
     def _leave_and_claim(
         self,
         leave: Callable[[sqlite3.Connection], bool],
         lost: ClaimLostError,
-        claimer: tuple[str, frozenset[str], datetime],
+        claimer: Claimer,
+        now: datetime,
     ) -> list[WorkflowRecord]:
-        owner, names, now = claimer
         claimed = self._write(
-            lambda connection: operations.claim(connection, owner, names, 1, now) if leave(connection) else None
+            lambda connection: claims.claim(connection, claimer, 1, now) if leave(connection) else None
         )
         if claimed is None:
             raise lost
@@ -302,25 +347,27 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
             raise ClaimLostError(workflow_id, epoch)
 
     def suspend_and_claim(
-        self, workflow_id: str, epoch: int, suspension: WorkflowSuspension, *, owner: str, names: Iterable[str]
+        self,
+        workflow_id: str,
+        epoch: int,
+        suspension: WorkflowSuspension,
+        *,
+        owner: str,
+        names: Iterable[str],
+        queues: Sequence[Queue] = (),
     ) -> list[WorkflowRecord]:
         """See the base class. One commit."""
         return self._leave_and_claim(
             lambda connection: operations.suspend(connection, workflow_id, epoch, suspension),
             ClaimLostError(workflow_id, epoch),
-            (owner, frozenset(names), suspension.suspended_at),
+            Claimer.of(owner, names, queues),
+            suspension.suspended_at,
         )
 
     def continue_workflow(self, workflow_id: str, epoch: int, continuation: WorkflowContinuation) -> None:
         """See the base class."""
         if not self._write(lambda connection: operations.begin_anew(connection, workflow_id, epoch, continuation)):
             raise ClaimLostError(workflow_id, epoch)
-
-    def next_wake(self) -> datetime | None:
-        """See the base class."""
-        found = self._read(operations.next_wake)
-        moment = None if found is None else datetime.fromisoformat(found)
-        return None if moment == NEVER else moment
 
     def add_event(self, workflow_id: str, event: EventRecord) -> None:
         """See the base class."""
@@ -397,6 +444,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         limit: int | None = None,
         cursor: str | None = None,
         version: str | None = None,
+        queue: str | None = None,
     ) -> list[WorkflowRecord]:
         """See the base class."""
         conditions, values = [], []
@@ -406,6 +454,9 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         if version is not None:
             conditions.append("version = ?")
             values.append(version)
+        if queue is not None:
+            conditions.append("queue = ?")
+            values.append(queue)
         if status is not None:
             conditions.append("status = ?")
             values.append(status.value)
@@ -476,7 +527,9 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         }
         sql = (
             f"INSERT INTO workflows (id, {', '.join(row)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
-            f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{column} = excluded.{column}' for column in row)}"
+            f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{column} = excluded.{column}' for column in row)}, "
+            f"deduplication_key = CASE WHEN workflows.{operations.ENDED} AND NOT excluded.{operations.ENDED} "
+            "THEN NULL ELSE deduplication_key END"
         )
         self._write(lambda connection: connection.execute(sql, (record.id, *row.values())))
 

@@ -178,11 +178,11 @@ class Pausing(WaitingContract):
             waits.pause_workflow("run")
             assert read(waits) == replace(waiting, status=PAUSED, updated_at=read(waits).updated_at)
             assert take(waits, now=at(99)) == []
-            assert waits.next_wake() is None
+            assert waits.look().wake_at is None
             other.resume_workflow("run")
         waits.resume_workflow("run")
         assert read(waits) == replace(waiting, updated_at=read(waits).updated_at)
-        assert waits.next_wake() == at(5)
+        assert waits.look().wake_at == at(5)
         assert take(waits, now=at(4)) == []
         assert take(waits, now=at(5)) == ["run"]  # its timers go on meanwhile
 
@@ -190,7 +190,7 @@ class Pausing(WaitingContract):
         for n in range(3):
             waits.create_workflow(run_record(str(n), minutes=n))
         waits.pause_workflow("0")
-        assert waits.pending_names() == {"greet"}
+        assert waits.look().ready == {"greet"}
         assert take(waits, limit=1) == ["1"]
         waits.resume_workflow("0")
         assert take(waits) == ["0", "2"]
@@ -198,9 +198,9 @@ class Pausing(WaitingContract):
     def test_no_name_is_pending_of_a_paused_run(self, waits: BaseDatabaseManager) -> None:
         waits.create_workflow(run_record("run"))
         waits.pause_workflow("run")
-        assert waits.pending_names() == set()
+        assert waits.look().ready == set()
         waits.resume_workflow("run")
-        assert waits.pending_names() == {"greet"}
+        assert waits.look().ready == {"greet"}
 
     def test_a_run_that_is_held_is_asked(self, waits: BaseDatabaseManager) -> None:
         epoch = begin(waits)

@@ -159,7 +159,7 @@ class Recording(Contract):
             assert replace(read(other), epoch=0) == done
             assert other.get_steps("run") == [step_record(0), step_record(1)]
         assert database.claim_workflows("owner-a", ["greet"], 1) == []
-        assert database.pending_names() == set()
+        assert database.look().ready == set()
 
     @pytest.mark.parametrize("status", [WorkflowStatus.FAILED, WorkflowStatus.CANCELLED])
     def test_a_failed_run_keeps_its_failure(self, database: BaseDatabaseManager, status: WorkflowStatus) -> None:

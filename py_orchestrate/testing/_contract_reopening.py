@@ -41,7 +41,7 @@ class Reopening(WaitingContract):
         opened = replace(run_record("run"), parent_id="p", signals=3, epoch=epoch)
         assert read(waits) == replace(opened, updated_at=read(waits).updated_at)
         assert waits.get_steps("run") == [step_record(0), waiting]
-        assert waits.pending_names() == {"greet"}
+        assert waits.look().ready == {"greet"}
         claimed, newer = waits.claim_workflows("owner-a", ["greet"], 9, now=at(0))
         assert (claimed.id, newer.id) == ("run", "newer")
         assert claimed.epoch > epoch

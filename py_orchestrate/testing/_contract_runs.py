@@ -76,7 +76,7 @@ class Creating(Contract):
         record = run_record("run", owner=mine, epoch=1)
         assert database.create_workflow(record) is None
         assert read(database) == record
-        assert database.pending_names() == set()
+        assert database.look().ready == set()
         assert database.claim_workflows(other, ["greet"], 9) == []
         database.record_steps("run", 1, [step_record(0)])
         database.release_owner(mine)
@@ -108,7 +108,7 @@ def _fill(database: BaseDatabaseManager, *names: str) -> None:
 
 
 class Claiming(Contract):
-    """``claim_workflows``, ``pending_names``, the ways to let go, and ``finish_and_claim``."""
+    """``claim_workflows``, ``look``, the ways to let go, and ``finish_and_claim``."""
 
     def test_the_oldest_come_first(self, database: BaseDatabaseManager) -> None:
         _fill(database, "a", "b", "a", "b", "a")
@@ -127,12 +127,12 @@ class Claiming(Contract):
     def test_only_known_names_are_claimed(self, database: BaseDatabaseManager) -> None:
         _fill(database, "a", "b", "c", "b")
         mine = register(database)
-        assert database.pending_names() == {"a", "b", "c"}
+        assert database.look().ready == {"a", "b", "c"}
         assert ids_of(database.claim_workflows(mine, ["c", "a", "never stored"], 9)) == ["a-0", "c-2"]
-        assert database.pending_names() == {"b"}
+        assert database.look().ready == {"b"}
         assert database.claim_workflows(mine, [], 9) == []
         assert ids_of(database.claim_workflows(mine, ["b"], 9)) == ["b-1", "b-3"]
-        assert database.pending_names() == set()
+        assert database.look().ready == set()
 
     def test_no_more_than_the_limit_is_claimed(self, database: BaseDatabaseManager) -> None:
         _fill(database, "a", "a")
@@ -167,7 +167,7 @@ class Claiming(Contract):
     ) -> None:
         database.create_workflow(run_record("run", status=status, output="1" if status == "done" else None))
         assert database.claim_workflows(register(database), ["greet"], 1) == []
-        assert database.pending_names() == set()
+        assert database.look().ready == set()
 
     def test_of_racing_claimers_one_gets_each_run(self, database: BaseDatabaseManager) -> None:
         _fill(database, *["a"] * 50)

@@ -151,8 +151,8 @@ class Signals(WaitingContract):
         record = read(waits)
         assert (record.status, record.wake_at, record.waiting_for) == (WorkflowStatus.PROCESSING, None, None)
         assert record.signals == 1
-        assert waits.pending_names() == {"greet"}
-        assert waits.next_wake() is None
+        assert waits.look().ready == {"greet"}
+        assert waits.look().wake_at is None
         assert take(waits) == ["run"]
 
     @pytest.mark.parametrize("name", ["Go", "go ", "gö", "g%", "g_", "event:go", "workflow:go"])

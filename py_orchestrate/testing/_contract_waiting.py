@@ -28,6 +28,7 @@ from ._contract_base import (
     read,
     take,
 )
+from ._contract_schedules import schedule_record
 from ._samples import (
     at,
     event_record,
@@ -67,7 +68,7 @@ def _assert_fenced(waits: BaseDatabaseManager, epoch: int, workflow_id: str = "r
 
 
 class Waiting(WaitingContract):
-    """``suspend_workflow``, ``suspend_and_claim``, ``next_wake``, and claims of runs that waited."""
+    """``suspend_workflow``, ``suspend_and_claim``, ``look``, and claims of runs that waited."""
 
     def test_a_run_that_waits_is_stored_as_it_is(self, waits: BaseDatabaseManager) -> None:
         record = run_record(
@@ -98,7 +99,7 @@ class Waiting(WaitingContract):
             assert other.get_steps("run") == [steps[1], steps[0]]
         assert_utc(read(waits))
         assert take(waits) == []
-        assert waits.pending_names() == set()
+        assert waits.look().ready == set()
         assert waits.page_workflows(status=WorkflowStatus.PROCESSING) == [waiting]
 
     def test_it_is_claimed_at_exactly_its_time(self, waits: BaseDatabaseManager) -> None:
@@ -119,7 +120,7 @@ class Waiting(WaitingContract):
     def test_only_what_is_due_is_claimed_and_the_oldest_come_first(self, waits: BaseDatabaseManager) -> None:
         for n, minutes in enumerate([5, 3, 9, 4, 5]):
             begin_and_wait(waits, f"waits-{n}", wake_at=at(minutes))
-        waits.create_workflow(run_record("new", minutes=1))
+        waits.create_workflow(run_record("new", minutes=5))
         assert take(waits, now=at(4), limit=2) == ["waits-1", "waits-3"]
         assert take(waits, now=at(5), limit=2) == ["waits-0", "waits-4"]
         assert take(waits, now=at(5)) == ["new"]
@@ -129,42 +130,42 @@ class Waiting(WaitingContract):
     def test_due_runs_of_other_names_are_left(self, waits: BaseDatabaseManager) -> None:
         for name in ("a", "b"):
             waits.create_workflow(run_record(name, name=name, wake_at=at(5)))
-        assert waits.pending_names() == set()
+        assert waits.look().ready == set()
         assert ids_of(waits.claim_workflows("owner-a", ["b"], 9, now=at(6))) == ["b"]
         assert waits.claim_workflows("owner-a", ["b"], 9, now=at(7)) == []
         assert ids_of(waits.claim_workflows("owner-a", ["a", "b"], 9, now=at(7))) == ["a"]
 
     def test_it_may_go_on_at_once(self, waits: BaseDatabaseManager) -> None:
         begin_and_wait(waits, wake_at=None)
-        assert waits.pending_names() == {"greet"}
-        assert waits.next_wake() is None
+        assert waits.look().ready == {"greet"}
+        assert waits.look().wake_at is None
         assert take(waits) == ["run"]
 
     def test_no_time_wakes_what_waits_for_a_signal(self, waits: BaseDatabaseManager) -> None:
         begin_and_wait(waits, wake_at=NEVER, waiting_for="event:go")
         assert read(waits).wake_at == NEVER
-        assert waits.next_wake() is None
+        assert waits.look().wake_at is None
         assert take(waits, now=NEVER - timedelta(days=1)) == []
 
     def test_the_next_time_is_the_earliest(self, waits: BaseDatabaseManager) -> None:
-        assert waits.next_wake() is None
+        assert waits.look().wake_at is None
         waits.create_workflow(run_record("ready"))
-        assert waits.next_wake() is None
+        assert waits.look().wake_at is None
         take(waits)
         begin_and_wait(waits, "never", wake_at=NEVER)
         for name, minutes in (("c", 7), ("a", 5), ("b", 6)):
             begin_and_wait(waits, name, wake_at=at(minutes) + _INSTANT)
         with self.another(waits) as other:
-            assert other.next_wake() == at(5) + _INSTANT
+            assert other.look().wake_at == at(5) + _INSTANT
         assert_utc(read(waits, "a"))
         assert take(waits, now=at(6)) == ["a"]
-        assert waits.next_wake() == at(6) + _INSTANT
+        assert waits.look().wake_at == at(6) + _INSTANT
         waits.pause_workflow("b")
-        assert waits.next_wake() == at(7) + _INSTANT
+        assert waits.look().wake_at == at(7) + _INSTANT
         waits.resume_workflow("b")
-        assert waits.next_wake() == at(6) + _INSTANT
+        assert waits.look().wake_at == at(6) + _INSTANT
         assert take(waits, now=at(99)) == ["c", "b"]
-        assert waits.next_wake() is None
+        assert waits.look().wake_at is None
 
     def test_a_run_may_wait_many_times(self, waits: BaseDatabaseManager) -> None:
         epochs = [begin_and_wait(waits, wake_at=at(5))]
@@ -443,11 +444,16 @@ class WithoutWaiting(Contract):
             "pause": lambda: database.pause_workflow("run"),
             "resume": lambda: database.resume_workflow("run"),
             "reopen": lambda: database.reopen_workflow("run", epoch, []),
+            "queues": database.list_queues,
+            "schedule": lambda: database.store_schedule(schedule_record()),
+            "read": lambda: database.read_schedule("nightly"),
+            "schedules": database.list_schedules,
+            "delete": lambda: database.delete_schedule("nightly"),
         }
         before = database.page_workflows()
         for name, attempt in attempts.items():
             with pytest.raises(UnsupportedOperationError, match=type(database).__name__):
                 attempt()
             assert (name, database.page_workflows(), database.get_steps("run")) == (name, before, [])
-        assert database.next_wake() is None
+        assert database.look().wake_at is None
         assert database.pending_requests("owner-a") == {}

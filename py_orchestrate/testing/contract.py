@@ -18,9 +18,10 @@ Subclass it in a test file and give it a ``database``::
 To see the values where an assertion fails, call ``pytest.register_assert_rewrite("py_orchestrate.testing")`` in your
 ``conftest.py``.
 
-There are two suites. ``DatabaseManagerContract`` is for managers with ``"waiting"`` in their ``capabilities``;
-``BasicDatabaseManagerContract`` for those without, which have to say so: every method of runs that wait, of events, of
-child workflows and of the control of runs raises ``UnsupportedOperationError`` and stores nothing, as the defaults do.
+There are two suites. ``DatabaseManagerContract`` is for managers with ``"waiting"``, ``"queues"`` and ``"schedules"``
+in their ``capabilities``; ``BasicDatabaseManagerContract`` for those without, which have to say so: every method of
+runs that wait, of events, of child workflows, of the control of runs, of queues and of schedules raises
+``UnsupportedOperationError`` and stores nothing, as the defaults do.
 
 Without ``"leases"`` the base class's defaults stand in, and these promises do not hold and are not asked for: that
 another manager sees the claims, that a reader sees all steps of a batch or none, that runs come in their order of
@@ -32,9 +33,11 @@ from __future__ import annotations
 
 from ._contract_control import Cancelling, Pausing, Refusals
 from ._contract_history import Recording
+from ._contract_queues import Deduplicating, Limits, Queueing
 from ._contract_reading import Purging, Reading, SevenMethods, Versions
 from ._contract_reopening import Reopening
 from ._contract_runs import Claiming, Creating, Fencing, Leasing
+from ._contract_schedules import Scheduling
 from ._contract_signals import Events, Signals
 from ._contract_waiting import BeginningAnew, Children, Publishing, Waiting, WithoutWaiting
 
@@ -68,5 +71,9 @@ class DatabaseManagerContract(
     Cancelling,
     Pausing,
     Reopening,
+    Queueing,
+    Limits,
+    Deduplicating,
+    Scheduling,
 ):
     """For a manager that can do everything; use it as ``BasicDatabaseManagerContract``."""

@@ -157,6 +157,9 @@ class _ReplayHost:
     def notice_request(self, _workflow_id: str, _request: Any) -> None:
         """See ``RunHost``."""
 
+    def require(self, _capability: str, _what: str) -> None:
+        """See ``RunHost``."""
+
     def require_waiting(self, _what: str) -> None:
         """See ``RunHost``."""
 

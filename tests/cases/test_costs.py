@@ -9,7 +9,7 @@ import pytest
 
 from py_orchestrate import Orchestrator, SQLiteDatabaseManager, activity, workflow
 from py_orchestrate._engine import recovery
-from py_orchestrate.db_manager import _connections, _sqlite_operations
+from py_orchestrate.db_manager import _connections, _sqlite_claims
 from py_orchestrate.decorators import get_registry
 from tests.waiting import wait_until
 
@@ -133,14 +133,15 @@ def test_an_idle_turn_of_the_background_loop_only_reads(statements, tmp_path, or
     loop.tick(runner._engine.clock.monotonic())
 
     assert len(statements) == 1
-    assert statements[0].startswith("WITH RECURSIVE ready")
+    assert statements[0].startswith("WITH RECURSIVE lane")
 
 
 def test_what_an_idle_turn_reads_comes_from_small_indexes(tmp_path):
     SQLiteDatabaseManager(tmp_path / "test.db").close()
     connection = sqlite3.connect(tmp_path / "test.db")
-    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {_sqlite_operations._LOOK}")]
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {_sqlite_claims._LOOK}")]
     connection.close()
-    looks = [step for step in plan if "workflows" in step]
-    assert len(looks) == 3
-    assert all(step.startswith("SEARCH workflows USING INDEX workflows_") for step in looks)
+    looks = [step for step in plan if "workflows" in step or "schedules" in step]
+    assert len(looks) == 6
+    expected = ("USING INDEX workflows_", "USING COVERING INDEX schedules_due", "USING INTEGER PRIMARY KEY (rowid=?)")
+    assert all(any(text in step for text in expected) for step in looks)

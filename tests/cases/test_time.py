@@ -199,9 +199,9 @@ def test_a_clock_that_is_put_back_takes_no_claim_away(tmp_path: Path, orchestrat
     other_database = SQLiteDatabaseManager(tmp_path / "test.db")
     look = other_database.look
 
-    def counted(**options: Any) -> Outlook:
+    def counted(owner: str, **options: Any) -> Outlook:
         polls[0] += 1
-        return look(**options)
+        return look(owner, **options)
 
     runner = orchestrator(database, clock=clock, poll_interval_seconds=0.01)
     other_database.look = counted  # type: ignore[method-assign]

@@ -86,7 +86,7 @@ def test_a_run_that_is_stopped_right_after_its_start_is_waited_for(orchestrator:
     looking, looked, stored = threading.Event(), threading.Event(), threading.Event()
 
     class Slow(MemoryDatabaseManager):
-        def look(self, **_options: Any) -> Outlook:
+        def look(self, *_args: Any, **_options: Any) -> Outlook:
             return Outlook(frozenset({"quick"}), None)
 
         def claim_workflows(self, owner: str, names: Iterable[str], limit: int, **options: Any) -> list[WorkflowRecord]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from py_orchestrate import MemoryDatabaseManager, WorkflowStatus
+from py_orchestrate import MemoryDatabaseManager, Queue, WorkflowStatus
 from py_orchestrate.errors import ClaimLostError, UnsupportedOperationError, WorkflowNotFoundError, WorkflowStateError
 from py_orchestrate.models import NEVER
 from py_orchestrate.testing._samples import (
@@ -44,7 +44,7 @@ def test_a_fork_may_come_while_threads_write() -> None:
         known = len(manager.page_workflows())
         assert manager.create_workflow(run_record("child")) is None
         assert len(manager.page_workflows()) == known + 1
-        assert len(manager._runs._ready["greet"]) == known + 1
+        assert len(manager._runs._ready["", "greet"]) == known + 1
 
     def fork() -> None:
         try:
@@ -81,8 +81,8 @@ def test_nobody_looks_at_runs_that_sleep() -> None:
         manager.create_workflow(run_record(f"of-{owner}"))
         assert len(manager.claim_workflows(owner, ["greet"], 9, now=at(98))) == 1
     manager.create_workflow(run_record("ready"))
-    assert manager.pending_names() == {"greet"}
-    assert manager.next_wake() == at(99)
+    assert manager.look().ready == {"greet"}
+    assert manager.look().wake_at == at(99)
     manager.cancel_workflow("of-me")
     assert list(manager.pending_requests("me")) == ["of-me"]
     manager.release_owner("me")
@@ -99,7 +99,7 @@ def test_what_a_run_waited_for_leaves_nothing_behind() -> None:
         manager.suspend_workflow("run", claimed.epoch, wait)
         manager.add_event("run", event_record(f"e-{n}"))
     assert manager._runs._asleep == []
-    assert len(manager._runs._ready["greet"]) == 1
+    assert len(manager._runs._ready["", "greet"]) == 1
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -120,7 +120,13 @@ def test_every_run_stands_in_its_place_whatever_happens(seed: int) -> None:
         return suspension(signals=choose.randrange(3), wake_at=wake_at, waiting_for=signal)
 
     def claim() -> None:
-        claimed = manager.claim_workflows(choose.choice(owners), ["a", "b"], 2, now=at(choose.randrange(20)))
+        claimed = manager.claim_workflows(
+            choose.choice(owners),
+            ["a", "b"],
+            2,
+            now=at(choose.randrange(20)),
+            queues=choose.choice([(), [Queue("mail"), Queue("print", 2, 1, (3, 60))]]),
+        )
         held.update((run.id, run.epoch) for run in claimed)
 
     def release(owner: str) -> None:
@@ -132,7 +138,15 @@ def test_every_run_stands_in_its_place_whatever_happens(seed: int) -> None:
 
     actions: list[Callable[[], object]] = [
         lambda: manager.create_workflow(
-            run_record(some(), name=choose.choice("ab"), parent_id=some(), wake_at=wait().wake_at)
+            run_record(
+                some(),
+                name=choose.choice("ab"),
+                parent_id=some(),
+                wake_at=wait().wake_at,
+                queue=choose.choice([None, "mail", "print"]),
+                priority=choose.randrange(3),
+                deduplication_key=choose.choice([None, "one", "two"]),
+            )
         ),
         claim,
         *[lambda: manager.suspend_workflow(name := some(), held.get(name, 0), wait())] * 5,
@@ -161,8 +175,11 @@ def _assert_places(manager: MemoryDatabaseManager) -> None:
     held = {run.record.id for run in processing if run.record.owner is not None}
     assert {run.record.id for owner in runs._held for run in runs.held_by(owner)} == held
     free = [run for run in processing if run.record.owner is None]
-    ready = [(run.record.name, run.position) for run in free if run.record.wake_at is None or run.is_due]
-    assert [(name, position) for name in sorted(runs._ready) for position, _ in runs._ready[name]] == sorted(ready)
+    ready = [(run.lane, run.candidate) for run in free if run.record.wake_at is None or run.is_due]
+    assert [(lane, place) for lane in sorted(runs._ready) for place, _ in runs._ready[lane]] == sorted(ready)
+    keyed = [run for run in runs._by_id.values() if run.record.deduplication_key and not run.record.status.is_final]
+    assert runs._deduplicated == {(run.record.queue, run.record.deduplication_key): run for run in keyed}
+    assert runs._by_position == {run.position: run for run in runs._by_id.values()}
     asleep = [run for run in free if run.record.wake_at not in (None, NEVER) and not run.is_due]
     assert [entry[:2] for entry in runs._asleep] == sorted((run.record.wake_at, run.position) for run in asleep)
     assert all(runs._ready.values())

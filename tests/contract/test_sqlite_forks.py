@@ -117,9 +117,9 @@ def test_a_fork_inside_a_transaction_does_not_break_it(
     monkeypatch.setattr(_group_commit, "_FORK_WAIT_SECONDS", 0.01)
 
     def operation(connection: sqlite3.Connection) -> None:
-        connection.execute("INSERT INTO orchestrators VALUES ('first', 'now', 0)")
+        connection.execute("INSERT INTO orchestrators (id, registered_at) VALUES ('first', 'now')")
         in_fork(lambda: None)
-        connection.execute("INSERT INTO orchestrators VALUES ('second', 'now', 0)")
+        connection.execute("INSERT INTO orchestrators (id, registered_at) VALUES ('second', 'now')")
 
     manager._write(operation)
     assert query(path, "SELECT count(*) FROM orchestrators") == [(2,)]

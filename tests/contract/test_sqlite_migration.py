@@ -122,7 +122,7 @@ def test_the_history_of_a_run_has_negative_ordinals(path: Path) -> None:
 def test_its_processing_run_can_be_claimed(path: Path) -> None:
     with opened(path) as manager:
         manager.register_owner("me")
-        assert manager.pending_names() == {"data_processing_workflow"}
+        assert manager.look().ready == {"data_processing_workflow"}
         (claimed,) = manager.claim_workflows("me", ["data_processing_workflow"], 9)
         assert (claimed.id, claimed.status, claimed.owner) == (PROCESSING, WorkflowStatus.PROCESSING, "me")
         manager.record_steps(PROCESSING, claimed.epoch, [step_record(0)])

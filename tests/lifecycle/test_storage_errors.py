@@ -42,8 +42,7 @@ def _failing(name):
 for _name in (
     "create_workflow",
     "claim_workflows",
-    "pending_names",
-    "next_wake",
+    "look",
     "load_outcomes",
     "record_steps",
     "finish_workflow",
@@ -116,6 +115,8 @@ class Idle:
     def workflow_names(self):
         return ["job"]
 
+    queue_arguments = {}  # noqa: RUF012 - as the engine has it
+
     def reserve(self, limit=None):
         return 1
 
@@ -123,11 +124,10 @@ class Idle:
         assert workers == 1
 
 
-@pytest.mark.parametrize("name", ["next_wake", "pending_names"])
-def test_the_background_loop_backs_off_and_forgets_it_when_all_is_well(caplog, name):
+def test_the_background_loop_backs_off_and_forgets_it_when_all_is_well(caplog):
     host = Idle(Failing())
     loop = RecoveryLoop(host, poll_interval_seconds=0.1)
-    host.database.failures[name] = 8
+    host.database.failures["look"] = 8
 
     waits = []
     for _ in range(10):
@@ -138,7 +138,7 @@ def test_the_background_loop_backs_off_and_forgets_it_when_all_is_well(caplog, n
     assert caplog.text.count("the background loop will try again") == 8
 
 
-@pytest.mark.parametrize("name", ["claim_workflows", "pending_names"])
+@pytest.mark.parametrize("name", ["claim_workflows", "look"])
 def test_the_background_loop_survives(ran, orchestrator, name):
     database = Failing()
     workflow_id = Orchestrator(db_manager=database).invoke_workflow("job")

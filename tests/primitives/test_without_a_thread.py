@@ -116,7 +116,7 @@ def test_thousands_of_sleepers_are_rows(store: BaseDatabaseManager, orchestrator
     runner = orchestrator(store, max_workers=2, clock=clock, poll_interval_seconds=0.01)
     for n in range(MANY):
         runner.invoke_workflow("sleeper", n=n)
-    wait_until(lambda: (wake_at := store.next_wake()) is not None and not runner.db.pending_names() and wake_at, 60)
+    wait_until(lambda: (wake_at := store.look().wake_at) is not None and not runner.db.look().ready and wake_at, 60)
     wait_until(lambda: runner._engine._busy == 0, 60)
     assert len(library_threads()) <= 2 + 2 + 2, library_threads()  # workers, the loop, the guard of the exit
     assert woken == []
