@@ -154,6 +154,12 @@ EXAMPLES = {
     "0 activity send {'text': 'welcome, Ada'}\n"
     "1 timer sleep {'seconds': 0.5}\n"
     "2 activity send {'text': 'Ada, have you looked at it?'}\n",
+    "queues.py": "the second start of order X found the first: True\n"
+    "before anybody consumes it: [{'name': 'partner', 'ready': 14, 'running': 0, 'consumers': 0}]\n"
+    "urgent order is done\n"
+    "consumers: 2\n"
+    "served: 14 - most at the same time: 3\n"
+    "the urgent one was among the first three: True\n",
     "resume_after_crash.py": "child: reserving Oslo\n"
     "child: paying seat 7 to Oslo\n"
     "parent: the child was killed; starting again\n"
@@ -187,6 +193,13 @@ EXAMPLES = {
     "cancelling whatever hotel there is for trip-2\n"
     "cancelling the flight to Atlantis\n"
     "not booked: no hotel above water\n",
+    "schedules.py": "next: 2030-03-30T01:30:00.000000+00:00\n"
+    "nightly-20300330T013000Z - the archive, the night of 30 March at 02:30 CET\n"
+    "nightly-20300331T010000Z - the archive, the night of 31 March at 03:00 CEST\n"
+    "nightly-20300401T003000Z - the archive, the night of 01 April at 02:30 CEST\n"
+    "made up for: the archive, the night of 04 April at 02:30 CEST\n"
+    "[('nightly', 'paused')]\n"
+    "[]\n",
     "web_app.py": "{'id': 'ship-books'}\n{'id': 'ship-books'}\ndone sent parcel with books\n",
 }
 
@@ -423,7 +436,7 @@ def test_the_methods_parameters_are_as_the_readme_shows_them():
     methods = dict(re.findall(r"^\| `(\w+)\((.*?)\)` \|", section, re.MULTILINE))
     assert methods.keys() == set(public(Orchestrator))
     for method, shown in methods.items():
-        names = re.findall(r"(\w+)(?:=\w+)?(?:,|$)", shown)
+        names = re.findall(r'(\w+)(?:=(?:\w+|"\w+"))?(?:,|$)', shown)
         assert names == list(inspect.signature(getattr(Orchestrator, method)).parameters)[1:], method
 
 

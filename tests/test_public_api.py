@@ -33,6 +33,7 @@ def test_the_root_offers_these_names_and_no_others():
         "DatabaseManager",
         "MemoryDatabaseManager",
         "Orchestrator",
+        "Queue",
         "RetryPolicy",
         "SQLiteDatabaseManager",
         "WorkflowCancelled",

@@ -80,6 +80,7 @@ class Engine:
         self._lease_seconds = lease_seconds
         self._kept_for = kept_for
         self.queue_arguments: QueueArguments = {"queues": tuple(queues)} if queues else {}
+        self._queue_names = [queue.name for queue in queues]
         self._closes_database = closes_database
         self._told_of_single_process = False
         self._told_of_start = False
@@ -173,7 +174,7 @@ class Engine:
         return True
 
     def _register(self, owner: str) -> None:
-        names = [queue.name for queue in self.queue_arguments.get("queues", ())]
+        names = self._queue_names
         self.database.register_owner(owner, **({"queues": names} if names else {}))
 
     def begin_leaving(self) -> None:
@@ -262,7 +263,7 @@ class Engine:
         Raises:
             OrchestratorStateError: The orchestrator was stopped, or was started before a fork.
         """
-        self._check_accepting()
+        self._check_accepting(record.queue)
         history: dict[str, Any] = {"steps": steps, "events": events} if steps or events else {}
         # What belongs to a queue is subject to its limits, and so is claimed as any other.
         if record.queue is not None or record.wake_at is not None or not self._reserve_one():
@@ -283,7 +284,7 @@ class Engine:
             if not handed_over:
                 self.free(1)
 
-    def _check_accepting(self) -> None:
+    def _check_accepting(self, queue: str | None) -> None:
         """Raise unless new runs may be stored."""
         if self._state == "forked":
             raise OrchestratorStateError(
@@ -294,7 +295,8 @@ class Engine:
         # What a stop waits for may go on as planned; what it no longer waits for may not.
         if self._state in ("stopping", "stopped") and (self._leaving.is_set() or not self._holds_worker()):
             raise OrchestratorStateError(f"the orchestrator is {self._state}; call start() to use it again")
-        if self._state == "new" and not self._told_of_start:
+        is_for_others = queue is not None and queue not in self._queue_names
+        if self._state == "new" and not self._told_of_start and not is_for_others:
             self._told_of_start = True
             _logger.warning("the orchestrator is not started: its workflows are stored and wait for start()")
 

@@ -108,8 +108,10 @@ def test_who_does_not_consume_a_queue_leaves_its_runs(
     tmp_path: Path, orchestrator: MakeOrchestrator, gate: Gate, job: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     gate.opened.set()
-    web = orchestrator(SQLiteDatabaseManager(tmp_path / "one.db"), poll_interval_seconds=0.01)
+    web = orchestrator(SQLiteDatabaseManager(tmp_path / "one.db"), poll_interval_seconds=0.01, start=False)
     run = web.start_workflow(job, "a", queue="mail")
+    assert caplog.text == "", "who hands work to others need not start"
+    web.start()
     wait_until(lambda: "in queues that no orchestrator consumes: 'mail'" in caplog.text)
     assert web.list_queues() == [{"name": "mail", "ready": 1, "running": 0, "consumers": 0}]
     assert gate.order == []

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
-from py_orchestrate import Orchestrator, RetryPolicy, WorkflowHandle, activity, durable, workflow
+from py_orchestrate import Orchestrator, Queue, RetryPolicy, WorkflowHandle, activity, durable, workflow
 from py_orchestrate.decorators import Activity, Workflow
 from py_orchestrate.durable import DurableFuture
 
@@ -152,6 +152,14 @@ def orchestrators(orchestrator: Orchestrator) -> None:
     assert_type(orchestrator.list_workflows(status="done", limit=3), list[dict[str, Any]])
     assert_type(orchestrator.stop(timeout=1), bool)
     handle = orchestrator.start_workflow(bare_flow, 1, timeout=timedelta(days=1))
+    Orchestrator(
+        "a.db", queues=[Queue("mail", concurrency=2, rate=(100, timedelta(minutes=1))), Queue("x", rate=(1, 5))]
+    )
+    orchestrator.start_workflow(bare_flow, 1, queue="mail", priority=-1, delay=5, deduplication_key="key")
+    assert_type(bare_flow.options(queue="mail", priority=1, delay=timedelta(hours=1))(1), str)
+    assert_type(orchestrator.list_queues(), list[dict[str, Any]])
+    assert_type(orchestrator.schedule_workflow(bare_flow, "* * * * *", "UTC", arguments={"n": 1}), dict[str, Any])
+    assert_type(orchestrator.list_schedules(), list[dict[str, Any]])
     handle.raise_event("go", {"any": 1}, event_id="id")
     orchestrator.raise_event("id", "go")
     orchestrator.cancel_workflow("id")
@@ -183,5 +191,7 @@ def mistakes(orchestrator: Orchestrator) -> None:
     durable.sleep("1")  # type: ignore[arg-type]
     durable.sleep_until(5)  # type: ignore[arg-type]
     workflow(name="x")  # type: ignore[call-overload]
+    Queue("mail", concurrency="2")  # type: ignore[arg-type]
+    orchestrator.start_workflow(bare_flow, 1, queue=Queue("mail"))  # type: ignore[arg-type]
     orchestrator.invoke_workflow(bare_flow)  # type: ignore[arg-type]
     orchestrator.get_workflow_status(5)  # type: ignore[arg-type]
