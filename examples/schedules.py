@@ -23,7 +23,10 @@ def back_up(folder: str, night: datetime) -> str:
 
 @workflow
 def nightly(folder: str) -> str:
-    return back_up(folder, durable.info().scheduled_at.astimezone(BERLIN))
+    info = durable.info()
+    assert isinstance(info, durable.WorkflowInfo)
+    assert info.scheduled_at is not None  # it is where no schedule started the run
+    return back_up(folder, info.scheduled_at.astimezone(BERLIN))
 
 
 def pass_time(clock: FakeClock, orchestrator: Orchestrator, count: int) -> None:

@@ -152,9 +152,8 @@ def orchestrators(orchestrator: Orchestrator) -> None:
     assert_type(orchestrator.list_workflows(status="done", limit=3), list[dict[str, Any]])
     assert_type(orchestrator.stop(timeout=1), bool)
     handle = orchestrator.start_workflow(bare_flow, 1, timeout=timedelta(days=1))
-    Orchestrator(
-        "a.db", queues=[Queue("mail", concurrency=2, rate=(100, timedelta(minutes=1))), Queue("x", rate=(1, 5))]
-    )
+    mail = Queue("mail", concurrency=2, per_process=1, rate=(100, timedelta(minutes=1)))
+    Orchestrator("a.db", queues=[mail, Queue("other", rate=(1, 0.5))])
     orchestrator.start_workflow(bare_flow, 1, queue="mail", priority=-1, delay=5, deduplication_key="key")
     assert_type(bare_flow.options(queue="mail", priority=1, delay=timedelta(hours=1))(1), str)
     assert_type(orchestrator.list_queues(), list[dict[str, Any]])
