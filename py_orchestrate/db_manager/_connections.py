@@ -63,6 +63,7 @@ class Connections:
         self._busy_timeout = busy_timeout
         self._writer: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
+        self._is_read_only = False
         self._warned = False
         self._reset()
 
@@ -101,6 +102,8 @@ class Connections:
         Raises:
             StorageError: The file was replaced or removed since it was opened.
         """
+        if self._is_read_only:  # SQLite opens such a file for reading, and never looks again
+            self.close()
         self.prepare()
         self._refuse_another_file()
         writer = self._writer
@@ -197,6 +200,7 @@ class Connections:
             raise
         self._writer = connection
         self._file = self._identity()
+        self._is_read_only = not self.in_memory and not os.access(self.path, os.W_OK)
         return connection
 
     def _identity(self) -> tuple[int, int] | None:
