@@ -4,15 +4,16 @@
 BOOTSTRAP = @sh requirements/bootstrap.sh
 PY = .venv/bin/python
 ARGS =
+COSMOS = @$(PY) -m tests.cosmos.server
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint bench soak lock clean
+.PHONY: help demo test test-cosmos lint bench soak lock clean
 
 help: ## show this list
-	@awk -F ': ## ' '/^[a-z]+: ## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ': ## ' '/^[a-z-]+: ## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo 'make test ARGS="-k name"             hands ARGS on (demo, test, bench, soak, lock)'
+	@echo 'make test ARGS="-k name"             hands ARGS on (demo, test, test-cosmos, bench, soak, lock)'
 	@echo 'make test PYTHON=/path/to/python3    uses this interpreter (3.12 or newer)'
 
 demo: ## run main.py, the first example of the README
@@ -21,7 +22,13 @@ demo: ## run main.py, the first example of the README
 
 test: ## run the test suite
 	$(BOOTSTRAP) test
+	$(COSMOS)
 	@$(PY) -m tests $(ARGS)
+
+test-cosmos: ## run the tests of the Cosmos DB backend only
+	$(BOOTSTRAP) test
+	$(COSMOS)
+	@$(PY) -m pytest tests/cosmos $(ARGS)
 
 lint: ## check format, style, types, layers and pins
 	$(BOOTSTRAP) test lint
@@ -41,7 +48,8 @@ lint: ## check format, style, types, layers and pins
 # The lock files must work with any index: no file names a host, a path or an index.
 .PHONY: check-pins
 check-pins:
-	@! grep -rnE '(https?|file)://' Makefile requirements
+	@! grep -rnE '(https?|file)://' Makefile requirements tests/cosmos/server/package*.json
+	@! grep -n '"resolved"' tests/cosmos/server/package-lock.json
 	@! grep -nE '^-' requirements/*.txt
 	@for name in requirements/*.in; do test -f "$${name%.in}.txt" || { echo "no $${name%.in}.txt: run make lock"; exit 1; }; done
 
@@ -68,5 +76,5 @@ lock: ## compile requirements/*.in to *.txt, with hashes
 	@$(MAKE) --no-print-directory check-pins
 
 clean: ## remove .venv, caches and build output
-	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	@rm -rf .venv .cosmos-server .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	@find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -96,6 +96,20 @@ def room_of(queue: Queue, usage: Usage, limit: int, now: datetime) -> Room:
     return Room(max(0, runs), starts)
 
 
+def starts_before(starts: Sequence[datetime], starts_per_period: int | None, limit: int) -> list[datetime | None]:
+    """Return ``Usage.before`` for up to so many starts.
+
+    Args:
+        starts: The last starts, oldest first.
+        starts_per_period: How many may begin in a period; ``None`` for no limit.
+        limit: For how many.
+    """
+    if starts_per_period is None:
+        return []
+    last = starts[-starts_per_period:]
+    return [*[None] * (starts_per_period - len(last)), *last][:limit]
+
+
 def admitted(candidates: Iterable[Candidate], room: Room) -> list[Candidate]:
     """Return the candidates that there is room for, in their order."""
     chosen: list[Candidate] = []

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from ..models import ANY_SIGNAL, NEVER, ActivityStatus, EventRecord, StepRecord, WorkflowRecord, WorkflowStatus
 from ..queues import Queue
 from . import _documents as documents
-from ._claims import LONG_WAIT, Candidate, Claimer, Room, Usage, in_turn, mixed, room_of
+from ._claims import LONG_WAIT, Candidate, Claimer, Room, Usage, in_turn, mixed, room_of, starts_before
 
 _PROCESSING = WorkflowStatus.PROCESSING
 _FINAL_STEPS = (ActivityStatus.COMPLETED.value, ActivityStatus.CANCELLED.value)
@@ -310,11 +310,7 @@ class Runs:
         if limits is None or not limits.is_limited:
             return Room(limit, limit)
         held = [owner for owner, runs in self._held.items() for run in runs.values() if run.record.queue == queue]
-        before: list[datetime | None] = []
-        if limits.starts_per_period is not None:
-            starts = list(self._starts.get(queue, ()))[-limits.starts_per_period :]
-            before = [None] * (limits.starts_per_period - len(starts))
-            before = [*before[:limit], *starts[: max(0, limit - len(before))]]
+        before = starts_before(list(self._starts.get(queue, ())), limits.starts_per_period, limit)
         return room_of(limits, Usage(len(held), held.count(claimer.owner), before), limit, now)
 
     def _note_start(self, queue: Queue | None, record: WorkflowRecord, now: datetime) -> None:

@@ -1,41 +1,123 @@
-"""The Azure Cosmos DB backend: 1.0.2's two containers, through 1.0.2's seven methods.
+"""The Azure Cosmos DB backend: 1.0.2's two containers, for any number of processes and machines.
 
-It has no leases yet, so one process at a time may use a database (the base class's defaults see to the rest). This is
-the only module that imports ``azure``, and it does so when a manager is made.
+Everything that a step's commit touches lies in one logical partition of the second container, that of the run's id, so
+that a commit is one transactional batch on the condition that the run's document is as it was decided by: a zombie
+writes nothing (``_cosmos_store.py``). What has to reach another partition (a child workflow, the end of a child) is
+stored as a message with the commit, delivered after it, and delivered by whoever finds it if its sender has died;
+delivering it twice does nothing. The first container has what belongs to no run: the orchestrators, the queues' places
+(``_cosmos_queues.py``), deduplication keys; and the workflows that 1.0.2 left there, which are taken over when the
+store is opened.
+
+What decides is never a read alone, for a read may be old (the service's default is session consistency): it is the
+ETag of the write. Leases are counted in signs of life, not in times of the service. Conflicting writes of several
+regions could undo a decision afterwards, so an account with one write region is needed.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from datetime import datetime
-from typing import Any
+import heapq
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, ClassVar, TypeVar
 
-from ..errors import StorageError
-from ..models import ActivityExecution, WorkflowInstance, WorkflowStatus
-from .base import BaseDatabaseManager
+from ..errors import ClaimLostError, StorageError
+from ..models import (
+    ActivityExecution,
+    ActivityStatus,
+    ControlRequest,
+    EventRecord,
+    Outlook,
+    QueueRecord,
+    ScheduleRecord,
+    StepOutcome,
+    StepRecord,
+    WorkflowContinuation,
+    WorkflowEnd,
+    WorkflowInstance,
+    WorkflowRecord,
+    WorkflowStatus,
+    WorkflowSuspension,
+)
+from ..queues import Queue
+from . import _cosmos_documents as cosmos
+from . import _cosmos_transitions as transitions
+from . import _documents as documents
+from ._claims import Claimer
+from ._cosmos_client import open_containers
+from ._cosmos_owners import Owners
+from ._cosmos_queues import Places
+from ._cosmos_store import CONFLICT, Document, Operation, Refused, Store
+from ._records import RecordDatabaseManager, queue_records, refusal, refuse_unfinished
 
 __all__ = ["CosmosDatabaseManager"]
 
-_JSON_TEXT = "json-text"
+_logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_FINAL_STEPS = (ActivityStatus.COMPLETED.value, ActivityStatus.CANCELLED.value)
+_LOOK_LIMIT = 100
+_CANDIDATES = 20
+_SWEEP_EVERY_BEATS = 6
+_MOST_DUES = 10_000
+
+_DUE = """
+SELECT TOP {limit} c.id, c.type, c.workflow_id, c.name, c.lane, c.due, c.tells FROM c
+WHERE c.due >= "" {more} ORDER BY c.due
+"""
+_READY = """
+SELECT TOP {limit} c.workflow_id, c.rank, c.updated_at FROM c
+WHERE c.type = "run" AND c.status = "processing" AND c.due >= "" AND c.due <= @now
+    AND c.lane = @lane AND ARRAY_CONTAINS(@names, c.name)
+ORDER BY c.{order}
+"""
 
 
-class CosmosDatabaseManager(BaseDatabaseManager):
+class _Held:
+    """A run that is held through this manager, as it is stored, but for its payloads.
+
+    Attributes:
+        lock: Held while it is written, for its own threads would refuse each other's writes.
+        document: Its document.
+        steps: The status of each of its steps that is known, by ordinal.
+    """
+
+    def __init__(self, document: Document) -> None:
+        self.lock = threading.RLock()
+        self.document = document
+        self.steps: dict[int, str] = {}
+
+
+class CosmosDatabaseManager(RecordDatabaseManager):
     """Workflow persistence in two Cosmos DB containers; needs ``pip install 'py-orchestrate[cosmos]'``.
 
     Args:
-        database_id: The database; made if it is not there.
-        workflow_container_id: The container for workflows, partitioned by ``/id``; made if it is not there.
-        activity_container_id: The container for activities, partitioned by ``/workflow_id``; made if it is not there.
-        connection_string: The account's connection string; or give ``endpoint`` and ``credential``.
+        database_id: The database.
+        workflow_container_id: The container partitioned by ``/id``.
+        activity_container_id: The container partitioned by ``/workflow_id``.
+        connection_string: The account's connection string; or give ``endpoint`` and ``credential``, or ``client``.
         endpoint: The account's address.
         credential: A key, or a credential of ``azure-identity``.
+        create: Whether to make the database and the containers where they are not there. A credential of Microsoft
+            Entra ID may not: then make them beforehand, and give ``False``.
+        client: An ``azure.cosmos.CosmosClient`` of your own.
+        consistency: The consistency level for reads, such as ``"Strong"``; the account's by default. Session is enough.
+        max_retries: How often a request is repeated that the service was too busy for, after the SDK has done so.
+        timeout_seconds: How long one request may take.
 
     Raises:
         ImportError: ``azure-cosmos`` is not installed.
-        ValueError: Neither a connection string nor an endpoint with a credential is given.
-        StorageError: The account cannot be reached, or refuses.
+        ValueError: Neither a connection string, nor an endpoint with a credential, nor a client is given.
+        StorageError: The account cannot be reached, or refuses; or a container is missing, or has another partition
+            key.
     """
+
+    capabilities: ClassVar[frozenset[str]] = frozenset({"leases", "waiting", "queues", "schedules"})
 
     def __init__(
         self,
@@ -45,169 +127,847 @@ class CosmosDatabaseManager(BaseDatabaseManager):
         connection_string: str | None = None,
         endpoint: str | None = None,
         credential: Any = None,
+        *,
+        create: bool = True,
+        client: Any = None,
+        consistency: str | None = None,
+        max_retries: int = 6,
+        timeout_seconds: float = 65.0,
     ) -> None:
-        try:
-            from azure.cosmos import CosmosClient, PartitionKey, exceptions
-        except ImportError as error:
-            raise ImportError(
-                "Cosmos DB support requires the optional dependency 'azure-cosmos'. "
-                "Install it with 'pip install py-orchestrate[cosmos]'."
-            ) from error
-        if not connection_string and not endpoint:
-            raise ValueError("Provide either connection_string or endpoint.")
-        if endpoint and not connection_string and credential is None:
-            raise ValueError("A credential is required when using endpoint authentication.")
         self.database_id = database_id
         self.workflow_container_id = workflow_container_id
         self.activity_container_id = activity_container_id
-        self._not_found = exceptions.CosmosResourceNotFoundError
-        self._cosmos_error = exceptions.CosmosHttpResponseError
-        try:
-            if connection_string:
-                self.client = CosmosClient.from_connection_string(connection_string)
+        self.client, self.database, self.workflows_container, self.activity_executions_container = open_containers(
+            (database_id, workflow_container_id, activity_container_id),
+            (connection_string, endpoint, credential, client),
+            create=create,
+            consistency=consistency,
+            timeout_seconds=timeout_seconds,
+        )
+        what = f"the Cosmos DB database {database_id!r}"
+        self._shared = Store(self.workflows_container, what, max_retries=max_retries)
+        self._runs = Store(self.activity_executions_container, what, max_retries=max_retries)
+        self._places = Places(self._shared, self._runs)
+        self._lock = threading.Lock()
+        self._held: dict[str, _Held] = {}
+        self._owners = Owners(self._shared, self._runs)
+        self._beats = 0
+        self._may_be_ready = True
+        self._dues: list[str] = []
+        self._last_position = 0
+        self._take_over_legacy()
+
+    # --- ownership ----------------------------------------------------------------------------------------------------
+
+    def register_owner(self, owner: str, *, queues: Sequence[str] = ()) -> None:
+        """See the base class."""
+        self._owners.register(owner, queues)
+
+    def release_owner(self, owner: str) -> None:
+        """See the base class. First it is forgotten, so that it can claim nothing while its runs are freed."""
+        self._owners.forget(owner)
+        self._free_runs_of(owner, lambda run: transitions.freed(run, owner))
+
+    def beat_owner(self, owner: str) -> dict[str, int]:
+        """See the base class. A read and a write, and a query over the orchestrators."""
+        self._owners.beat(owner)
+        self._beats += 1
+        if self._beats % _SWEEP_EVERY_BEATS == 0:
+            for gone in self._owners.late_claimers():
+                self._free_runs_of(gone, lambda run, gone=gone: transitions.freed(run, gone))  # type: ignore[misc]
+        found = self._owners.all()
+        for dead in [each["owner"] for each in found if each["is_dead"]]:
+            self._bury(dead, datetime.now(UTC))  # whoever had begun to may have died
+        return {each["owner"]: each["beats"] for each in found if not each["is_dead"]}
+
+    def expire_owner(self, owner: str, beats: int, *, now: datetime | None = None) -> bool:
+        """See the base class."""
+        if not self._owners.mark_as_dead(owner, beats):
+            return False
+        self._bury(owner, datetime.now(UTC) if now is None else now)
+        return True
+
+    def _bury(self, owner: str, now: datetime) -> None:
+        """Free the runs of an orchestrator that is marked as dead, and forget it."""
+        self._free_runs_of(owner, lambda run: transitions.crashed(run, owner, now))
+        self._owners.forget(owner)
+
+    def _free_runs_of(self, owner: str, fields_of: Callable[[Document], Document | None]) -> None:
+        query = "SELECT c.workflow_id FROM c WHERE c.owner = @owner"
+        for found in list(self._runs.query(query, {"owner": owner})):
+            self._change(found["workflow_id"], fields_of)
+        self._may_be_ready = True
+
+    # --- looking and claiming -----------------------------------------------------------------------------------------
+
+    def look(self, owner: str = "", *, now: datetime | None = None, queues: Sequence[Queue] = ()) -> Outlook:
+        """See the base class. One query; one more where there are queues that are not consumed here, or many names."""
+        moment = datetime.now(UTC) if now is None else now
+        claimer = Claimer.of(owner, (), queues)
+        names: set[str] = set()
+        lanes: set[str] = set()
+        times: list[datetime] = []
+        ticks: list[datetime] = []
+        for found in self._due():
+            if found["type"] == cosmos.SCHEDULE:
+                ticks.append(datetime.fromisoformat(found["due"]))
+            elif found["due"] != cosmos.READY:
+                times.append(datetime.fromisoformat(found["due"]))
+                if found["type"] == cosmos.MESSAGE or found.get("tells"):
+                    self._deliver_late(found, moment)
+            elif claimer.takes_from(found["lane"]):
+                room = self._places.room(claimer, found["lane"], 1, moment)
+                if room.runs and room.starts:
+                    names.add(found["name"])
+                elif room.runs:
+                    names.update(self._begun_names(found["lane"]))
+                if room.runs and room.starts_at is not None:
+                    times.append(room.starts_at)
             else:
-                self.client = CosmosClient(str(endpoint), credential=credential)
-            self.database = self.client.create_database_if_not_exists(id=database_id)
-            self.workflows_container = self.database.create_container_if_not_exists(
-                id=workflow_container_id, partition_key=PartitionKey(path="/id")
+                lanes.add(found["lane"])
+        if lanes:
+            lanes -= {queue for document in self._owners.all() for queue in document["queues"]}
+        self._may_be_ready = self._may_be_ready or bool(names)
+        return Outlook(frozenset(names), min(times, default=None), frozenset(lanes), min(ticks, default=None))
+
+    def _due(self) -> Iterator[Document]:
+        """Yield what is ready or comes due, of each lane and name that is ready once at least."""
+        seen: list[str] = []
+        while True:
+            more = "AND NOT ARRAY_CONTAINS(@seen, CONCAT(c.lane, '/', c.name))" if seen else ""
+            text = _DUE.format(limit=_LOOK_LIMIT, more=more)
+            found = list(self._runs.query(text, {"seen": seen} if seen else None, page=_LOOK_LIMIT))
+            yield from found
+            ready = {f"{each['lane']}/{each['name']}" for each in found if each["due"] == cosmos.READY}
+            if len(found) < _LOOK_LIMIT or not ready:
+                return
+            seen += ready
+
+    def _begun_names(self, lane: str) -> set[str]:
+        query = "SELECT c.name FROM c WHERE c.type = 'run' AND c.due = '' AND c.lane = @lane AND c.epoch > 0"
+        return {found["name"] for found in self._runs.query(query, {"lane": lane})}
+
+    def claim_workflows(
+        self,
+        owner: str,
+        names: Iterable[str],
+        limit: int,
+        *,
+        now: datetime | None = None,
+        queues: Sequence[Queue] = (),
+    ) -> list[WorkflowRecord]:
+        """See the base class. One query for each queue; one conditional write for each run."""
+        claimer = Claimer.of(owner, names, queues)
+        moment = datetime.now(UTC) if now is None else now
+        self._may_be_ready = False
+        with self._lock:
+            while self._dues and self._dues[0] <= cosmos.time_text(moment):
+                heapq.heappop(self._dues)
+        if limit <= 0 or not claimer.names or not self._owners.is_registered(owner):
+            return []
+        claimed: list[WorkflowRecord] = []
+        lanes = ["", *claimer.queues]
+        turns = [self._places.turn(claimer, lane, limit, moment, self._candidates) for lane in lanes]
+        candidates = self._places.mixed(turns)
+        for candidate in candidates:
+            if len(claimed) >= limit:
+                break
+            record = self._claim(candidate, claimer, moment)
+            if record is not None:
+                claimed.append(record)
+        self._may_be_ready = self._may_be_ready or len(claimed) < len(candidates)
+        return claimed
+
+    def _candidates(self, claimer: Claimer, lane: str, limit: int, now: datetime, order: str) -> list[Document]:
+        query = _READY.format(limit=limit + _CANDIDATES, order=order)
+        values: dict[str, Any] = {"now": cosmos.time_text(now), "lane": lane, "names": sorted(claimer.names)}
+        return list(self._runs.query(query, values, page=limit + _CANDIDATES))
+
+    def _claim(self, candidate: Document, claimer: Claimer, now: datetime) -> WorkflowRecord | None:
+        """Claim a run that was found ready; ``None`` if somebody else did, or it has no place, or cannot be read."""
+        workflow_id = candidate["workflow_id"]
+        run = self._runs.read(workflow_id, cosmos.RUN)
+        if (
+            run is None
+            or run["status"] != transitions.PROCESSING
+            or run["due"] is None
+            or run["due"] > cosmos.time_text(now)
+        ):
+            return None
+        if not self._places.take(claimer, run, now):
+            return None
+        fields = transitions.claimed(run, claimer.owner)
+        try:
+            record = cosmos.record_of(self._runs.whole({**run, **fields}))
+            self._runs.update(workflow_id, run, fields)
+        except Refused:
+            self._places.give_back(run)
+            return None
+        except (KeyError, TypeError, ValueError) as error:
+            _logger.warning("workflow %s cannot be read and is passed over: %s", workflow_id, error)
+            self._places.give_back(run)
+            return None
+        self._hold(run)
+        return record
+
+    def _hold(self, run: Document) -> _Held:
+        held = _Held({field: value for field, value in run.items() if field not in ("input", "output", "error")})
+        self._held[run["workflow_id"]] = held
+        return held
+
+    # --- one run ------------------------------------------------------------------------------------------------------
+
+    def create_workflow(
+        self, record: WorkflowRecord, *, steps: Sequence[StepRecord] = (), events: Sequence[EventRecord] = ()
+    ) -> WorkflowRecord | None:
+        """See the base class. One write; two with a deduplication key."""
+        if record.owner is not None and not self._owners.may_be_born_to(record.owner):
+            record = replace(record, owner=None)
+        run = cosmos.run_document(record, self._next_position())
+        if record.deduplication_key is not None:
+            existing = self._reserve_key(run)
+            if existing is not None:
+                return existing
+        existing_run = self._insert_run(run, steps, events)
+        if existing_run is not None and existing_run["position"] != run["position"]:
+            return cosmos.record_of(self._runs.whole(existing_run))
+        run["_etag"] = (existing_run or run)["_etag"]  # stored by somebody else, who found its key
+        if record.owner is not None:
+            self._hold(run)
+        self._expect(run)
+        return None
+
+    def _insert_run(
+        self, run: Document, steps: Iterable[StepRecord] = (), events: Sequence[EventRecord] = ()
+    ) -> Document | None:
+        """Store a run with its history; return the one that has its id."""
+        workflow_id = run["workflow_id"]
+        history = [cosmos.step_document(workflow_id, run["generation"], step) for step in steps]
+        history += [cosmos.event_document(workflow_id, event) for event in events]
+        if not history:
+            return self._runs.insert(workflow_id, run)
+        # It is not ready, and is seen by nobody as a run, until its history is there.
+        status, due = run["status"], run["due"]
+        run |= {"last_event": max((event.position for event in events), default=0)}
+        existing = self._runs.insert(workflow_id, run | {"type": "draft", "due": None})
+        if existing is not None:
+            return existing
+        draft = self._runs.read(workflow_id, cosmos.RUN)
+        assert draft is not None  # noqa: S101 - nobody deletes a draft
+        operations = [("upsert", document) for document in history]
+        self._runs.update(workflow_id, draft, {"type": cosmos.RUN, "status": status, "due": due}, operations)
+        run["_etag"] = draft["_etag"]
+        return None
+
+    def _reserve_key(self, run: Document) -> WorkflowRecord | None:
+        """Give a run its deduplication key; return the run that has it."""
+        document_id = self._places.key_id(run["lane"], run["deduplication_key"])
+        document = {"id": document_id, "type": cosmos.KEY, "run": run}
+        while True:
+            found = self._shared.insert(document_id, dict(document))
+            if found is None:
+                return None
+            other = self.read_workflow(found["run"]["workflow_id"])
+            if other is None:  # it is being started, or whoever was about to has died: do it for them
+                self._insert_run(found["run"])
+                other = self.read_workflow(found["run"]["workflow_id"])
+            if other is not None and not other.status.is_final and other.deduplication_key is not None:
+                return other
+            try:
+                self._shared.update(document_id, found, {"run": run})
+            except Refused:
+                continue
+            return None
+
+    def _next_position(self) -> str:
+        with self._lock:
+            self._last_position = max(time.time_ns(), self._last_position + 1)
+            return f"{self._last_position:020d}"
+
+    def release_workflow(self, workflow_id: str, epoch: int) -> None:
+        """See the base class."""
+        self._let_go(self._change(workflow_id, lambda run: transitions.released(run, epoch)))
+
+    def load_outcomes(self, workflow_id: str) -> list[StepOutcome]:
+        """See the base class. One query in one partition."""
+        steps = [step.outcome for step in self.get_steps(workflow_id)]
+        held = self._held.get(workflow_id)
+        if held is not None:
+            held.steps = {step.sequence: step.status for step in steps}
+        return steps
+
+    def record_steps(
+        self,
+        workflow_id: str,
+        epoch: int,
+        steps: Sequence[StepRecord],
+        *,
+        current_activity: str | None = None,
+        children: Sequence[WorkflowRecord] = (),
+        custom_status: str | None = None,
+    ) -> ControlRequest | None:
+        """See the base class. One write, and two for each child."""
+        fields: Document = {}
+        if current_activity is not None:
+            fields = {"current_activity": current_activity, "updated_at": cosmos.time_text(datetime.now(UTC))}
+        if custom_status is not None:
+            fields["custom_status"] = custom_status
+        is_progress = any(step.status != ActivityStatus.RUNNING for step in steps)
+
+        def fields_of(run: Document) -> Document:
+            return {**fields, "crashes": 0} if is_progress and run["crashes"] else fields
+
+        run = self._commit(workflow_id, epoch, fields_of, steps, children)
+        return None if run["request"] is None else ControlRequest(run["request"])
+
+    def finish_workflow(self, workflow_id: str, epoch: int, end: WorkflowEnd) -> None:
+        """See the base class. One write; three where it has a parent."""
+        run = self._commit(workflow_id, epoch, lambda run: transitions.ended(run, end), end.steps, end.children)
+        self._let_go(run)
+        self._tell_parent(run)
+
+    def finish_and_claim(
+        self,
+        workflow_id: str,
+        epoch: int,
+        end: WorkflowEnd,
+        *,
+        owner: str,
+        names: Iterable[str],
+        queues: Sequence[Queue] = (),
+    ) -> list[WorkflowRecord]:
+        """See the base class. It looks for another run only where there may be one: else the next poll does."""
+        self.finish_workflow(workflow_id, epoch, end)
+        return self._claim_one(owner, names, end.finished_at, queues)
+
+    def _claim_one(
+        self, owner: str, names: Iterable[str], now: datetime, queues: Sequence[Queue]
+    ) -> list[WorkflowRecord]:
+        with self._lock:
+            is_due = bool(self._dues) and self._dues[0] <= cosmos.time_text(now)
+        if not self._may_be_ready and not is_due:
+            return []
+        return self.claim_workflows(owner, names, 1, now=now, queues=queues)
+
+    def _commit(
+        self,
+        workflow_id: str,
+        epoch: int,
+        fields_of: Callable[[Document], Document],
+        steps: Sequence[StepRecord] = (),
+        children: Sequence[WorkflowRecord] = (),
+    ) -> Document:
+        """Store steps, children and fields of a run that is held: one batch, on the condition that it is.
+
+        Returns:
+            The run's document as it is now, without its payloads.
+
+        Raises:
+            ClaimLostError: The claim is lost; nothing was written.
+        """
+        held = self._held.get(workflow_id) or self._hold(self._fenced_run(workflow_id, epoch))
+        messages = [self._message(workflow_id, child) for child in children]
+        with held.lock:
+            while True:
+                run = held.document
+                _check_fence(run, workflow_id, epoch)
+                operations = [*self._step_operations(held, steps), *[("upsert", message) for message in messages]]
+                try:
+                    self._runs.update(workflow_id, run, fields_of(run), operations)
+                except Refused as refused:
+                    if refused.current is None:
+                        self._held.pop(workflow_id, None)
+                        raise ClaimLostError(workflow_id, epoch) from refused
+                    held.document = refused.current
+                    if refused.status == CONFLICT:  # a step is there that was not known
+                        held.steps = {step.sequence: step.status for step in self.get_steps(workflow_id)}
+                    continue
+                held.steps.update((step.sequence, step.status) for step in steps if self._may_store(held, step))
+                break
+        for message in messages:
+            self._deliver(message)
+        return held.document
+
+    def _fenced_run(self, workflow_id: str, epoch: int) -> Document:
+        run = self._runs.read(workflow_id, cosmos.RUN)
+        if run is None:
+            raise ClaimLostError(workflow_id, epoch)
+        _check_fence(run, workflow_id, epoch)
+        return run
+
+    @staticmethod
+    def _may_store(held: _Held, step: StepRecord) -> bool:
+        return held.steps.get(step.sequence) not in _FINAL_STEPS
+
+    def _step_operations(self, held: _Held, steps: Sequence[StepRecord]) -> list[Operation]:
+        """Return the operations that store steps; one that is not known is created, so that none is replaced by it."""
+        run = held.document
+        latest: dict[int, StepRecord] = {}
+        for step in steps:
+            known = latest.get(step.sequence)
+            if known is None or known.status not in _FINAL_STEPS:
+                latest[step.sequence] = step
+        return [
+            (
+                "upsert" if step.sequence in held.steps else "create",
+                cosmos.step_document(run["workflow_id"], run["generation"], step),
             )
-            self.activity_executions_container = self.database.create_container_if_not_exists(
-                id=activity_container_id, partition_key=PartitionKey(path="/workflow_id")
-            )
-        except self._cosmos_error as error:
-            raise StorageError(f"cannot open the Cosmos DB database {database_id!r}: {error.message}") from error
+            for step in latest.values()
+            if self._may_store(held, step)
+        ]
+
+    def _let_go(self, run: Document | None) -> None:
+        """Forget a run that is held no longer, and give its place in its queue back."""
+        if run is not None:
+            self._held.pop(run["workflow_id"], None)
+            self._places.give_back(run)
+            self._expect(run)
+
+    def _expect(self, run: Document) -> None:
+        """Note that a run is, or will be, ready, for who ends another one and looks for what is next."""
+        if run["due"] == cosmos.READY:
+            self._may_be_ready = True
+        elif run["due"] is not None:
+            with self._lock:
+                if len(self._dues) < _MOST_DUES:
+                    heapq.heappush(self._dues, run["due"])
+
+    # --- messages to other partitions ---------------------------------------------------------------------------------
+
+    def _message(self, partition: str, record: WorkflowRecord) -> Document:
+        run = cosmos.run_document(record, self._next_position())
+        return cosmos.message_document(partition, run, transitions.overdue_from(datetime.now(UTC)))
+
+    def _deliver(self, message: Document) -> None:
+        """Create the run that a message carries, unless its id is taken, and forget the message."""
+        run = self._runs.whole(message["run"])
+        self._runs.insert(run["workflow_id"], run)
+        self._runs.delete_all(message["workflow_id"], [message["id"]])
+        self._may_be_ready = True
+
+    def _tell_parent(self, run: Document) -> None:
+        """Tell a run's parent that it has ended, and note that it knows."""
+        if run["tells"] is None:
+            return
+        signal = f"workflow:{run['workflow_id']}"
+        parent = self._change(run["tells"], lambda found: transitions.signalled(found, signal))
+        if parent is not None:
+            self._expect(parent)
+        self._change(run["workflow_id"], transitions.told)
+
+    def _deliver_late(self, found: Document, now: datetime) -> None:
+        """Deliver what somebody else should have, if it is overdue."""
+        if found["due"] > cosmos.time_text(now):
+            return
+        document = self._runs.read(found["workflow_id"], found["id"])
+        if document is None:
+            return
+        if document["type"] == cosmos.MESSAGE:
+            self._deliver(document)
+        elif document["type"] == cosmos.RUN:
+            self._tell_parent(document)
+
+    def _change(
+        self,
+        workflow_id: str,
+        fields_of: Callable[[Document], Document | None],
+        operations: Sequence[Operation] = (),
+    ) -> Document | None:
+        """Change a run, whoever holds it, by what it is when it is changed.
+
+        Returns:
+            The run as it is now; ``None`` where there is none, or ``fields_of`` returned ``None``.
+        """
+        run = self._runs.read(workflow_id, cosmos.RUN)
+        while run is not None and run.get("type") == cosmos.RUN:
+            fields = fields_of(run)
+            if fields is None:
+                return None
+            try:
+                self._runs.update(workflow_id, run, fields, operations)
+            except Refused as refused:
+                if refused.status == CONFLICT:  # one of the operations, not the run
+                    raise
+                run = refused.current
+                continue
+            return run
+        return None
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    def suspend_workflow(self, workflow_id: str, epoch: int, suspension: WorkflowSuspension) -> None:
+        """See the base class. One write, and two for each child."""
+        steps, children = suspension.steps, suspension.children
+        self._let_go(
+            self._commit(workflow_id, epoch, lambda run: transitions.suspended(run, suspension), steps, children)
+        )
+
+    def suspend_and_claim(
+        self,
+        workflow_id: str,
+        epoch: int,
+        suspension: WorkflowSuspension,
+        *,
+        owner: str,
+        names: Iterable[str],
+        queues: Sequence[Queue] = (),
+    ) -> list[WorkflowRecord]:
+        """See the base class."""
+        self.suspend_workflow(workflow_id, epoch, suspension)
+        return self._claim_one(owner, names, suspension.suspended_at, queues)
+
+    def continue_workflow(self, workflow_id: str, epoch: int, continuation: WorkflowContinuation) -> None:
+        """See the base class. What is left of the generation before is deleted afterwards; nobody reads it."""
+        before: Document = {}
+
+        def fields_of(run: Document) -> Document:
+            before.update(run)
+            return transitions.continued(run, continuation)
+
+        self._let_go(self._commit(workflow_id, epoch, fields_of, (), continuation.children))
+        query = (
+            "SELECT c.id, c.type, c.generation, c.name, c.sequence FROM c "
+            "WHERE c.workflow_id = @id AND ARRAY_CONTAINS(['step', 'event'], c.type)"
+        )
+        old = [
+            found["id"]
+            for found in self._runs.query(query, {"id": workflow_id}, partition=workflow_id)
+            if (found["type"] == cosmos.STEP and found["generation"] <= before["generation"])
+            or (found["type"] == cosmos.EVENT and found["sequence"] <= before["forgotten"].get(found["name"], 0))
+        ]
+        self._runs.delete_all(workflow_id, old)
+
+    def add_event(self, workflow_id: str, event: EventRecord) -> None:
+        """See the base class. One read and one write."""
+        run = self._runs.read(workflow_id, cosmos.RUN)
+        while run is not None and (fields := transitions.signalled(run, f"event:{event.name}")) is not None:
+            position = run["last_event"] + 1
+            document = cosmos.event_document(workflow_id, replace(event, position=position))
+            try:
+                self._runs.update(workflow_id, run, {**fields, "last_event": position}, [("create", document)])
+            except Refused as refused:
+                if refused.status == CONFLICT:  # the run has the event
+                    return
+                run = refused.current
+                continue
+            self._expect(run)
+            return
+        if run is None or self._runs.read(workflow_id, cosmos.event_document_id(event.id)) is None:
+            record = None if run is None else cosmos.record_of(run)
+            raise refusal(workflow_id, record, f"an event {event.name!r} cannot reach it")
+
+    def load_events(
+        self, workflow_id: str, *, name: str | None = None, after: int = 0, limit: int | None = None
+    ) -> list[EventRecord]:
+        """See the base class. One query in one partition, and a point read."""
+        run = self._runs.read(workflow_id, cosmos.RUN)
+        forgotten = {} if run is None else run["forgotten"]
+        query = (
+            "SELECT * FROM c WHERE c.workflow_id = @id AND c.type = 'event' AND c.sequence > @after "
+            f"{'' if name is None else 'AND c.name = @name '}ORDER BY c.sequence"
+        )
+        named = {} if name is None else {"name": name}
+        found = self._runs.query(query, {"id": workflow_id, "after": after, **named}, partition=workflow_id)
+        events = (
+            cosmos.event_of(self._runs.whole(document))
+            for document in found
+            if document["sequence"] > forgotten.get(document["name"], 0)
+        )
+        return list(itertools.islice(events, limit))
+
+    # --- control ------------------------------------------------------------------------------------------------------
+
+    def _control(self, workflow_id: str, what: str, fields_of: Callable[[Document], Document | None]) -> None:
+        """Change a run, whoever holds it.
+
+        Raises:
+            WorkflowNotFoundError: There is no such run.
+            WorkflowStateError: ``fields_of`` has returned ``None``.
+        """
+        seen: list[Document] = []
+
+        def noted(run: Document) -> Document | None:
+            seen.append(dict(run))
+            return fields_of(run)
+
+        run = self._change(workflow_id, noted)
+        if run is None:
+            raise refusal(workflow_id, cosmos.record_of(seen[-1]) if seen else None, what)
+        self._expect(run)
+
+    def cancel_workflow(self, workflow_id: str) -> None:
+        """See the base class."""
+        self._control(workflow_id, "it cannot be cancelled", transitions.cancelled)
+
+    def pause_workflow(self, workflow_id: str) -> None:
+        """See the base class."""
+        self._control(workflow_id, "it cannot be paused", transitions.paused)
+
+    def resume_workflow(self, workflow_id: str) -> None:
+        """See the base class."""
+        self._control(workflow_id, "it cannot be resumed", transitions.resumed)
+
+    def reopen_workflow(
+        self, workflow_id: str, epoch: int, drop: Iterable[int], replace: Sequence[StepRecord] = ()
+    ) -> None:
+        """See the base class."""
+        run = self._runs.read(workflow_id, cosmos.RUN)
+        stored: dict[str, str] = {}
+        if run is not None:
+            query = "SELECT c.id, c.status FROM c WHERE c.workflow_id = @id AND c.type = 'step'"
+            steps = self._runs.query(query, {"id": workflow_id}, partition=workflow_id)
+            stored = {found["id"]: found["status"] for found in steps}
+        dropped = list(drop)
+        while run is not None and run["status"] == WorkflowStatus.FAILED.value and run["epoch"] == epoch:
+            ids = [cosmos.step_document_id(run["generation"], sequence) for sequence in dropped]
+            operations: list[Operation] = [("delete", each) for each in ids if each in stored]
+            new = [cosmos.step_document(workflow_id, run["generation"], step) for step in replace]
+            operations += [
+                ("upsert", each) for each in new if each["id"] in ids or stored.get(each["id"]) not in _FINAL_STEPS
+            ]
+            try:
+                self._runs.update(workflow_id, run, transitions.reopened(run), operations)
+            except Refused as refused:
+                run = refused.current
+                continue
+            self._may_be_ready = True
+            return
+        record = None if run is None else cosmos.record_of(run)
+        raise refusal(workflow_id, record, "only one that stands as failed can be rewound")
+
+    def pending_requests(self, owner: str) -> dict[str, ControlRequest]:
+        """See the base class."""
+        query = "SELECT c.workflow_id, c.request FROM c WHERE c.owner = @owner AND c.request > ''"
+        return {
+            found["workflow_id"]: ControlRequest(found["request"])
+            for found in self._runs.query(query, {"owner": owner})
+        }
+
+    # --- queues and schedules -----------------------------------------------------------------------------------------
+
+    def list_queues(self) -> list[QueueRecord]:
+        """See the base class."""
+        query = (
+            "SELECT c.lane, c.owner FROM c WHERE c.type = 'run' AND c.status = 'processing' AND c.lane > '' "
+            "AND (c.due = '' OR c.owner > '')"
+        )
+        counts: dict[str, list[int]] = {}
+        for found in self._runs.query(query):
+            counts.setdefault(found["lane"], [0, 0])[found["owner"] is not None] += 1
+        return queue_records(counts, [document["queues"] for document in self._owners.all()])
+
+    def store_schedule(self, record: ScheduleRecord, *, runs: Sequence[WorkflowRecord] = ()) -> bool:
+        """See the base class. One write, and two for each run."""
+        document = cosmos.schedule_document(record)
+        partition = document["workflow_id"]
+        messages = [self._message(partition, run) for run in runs]
+        if record.revision == 1:
+            if self._runs.insert(partition, document) is not None:
+                return False
+            stored: Document | None = document
+            fields: Document = {}
+        else:
+            stored = self._runs.read(partition, cosmos.SCHEDULE)
+            fields = {field: value for field, value in document.items() if field not in ("id", "workflow_id")}
+        if stored is None or (fields and stored["revision"] != record.revision - 1):
+            return False
+        if fields or messages:
+            try:
+                self._runs.update(partition, stored, fields, [("upsert", message) for message in messages])
+            except Refused:
+                return False
+        for message in messages:
+            self._deliver(message)
+        return True
+
+    def read_schedule(self, schedule_id: str) -> ScheduleRecord | None:
+        """See the base class."""
+        document = self._runs.read(cosmos.schedule_partition(schedule_id), cosmos.SCHEDULE)
+        return None if document is None else cosmos.schedule_of(self._runs.whole(document))
+
+    def list_schedules(self, *, due_at: datetime | None = None) -> list[ScheduleRecord]:
+        """See the base class."""
+        due = "" if due_at is None else "AND c.due <= @due"
+        values = {} if due_at is None else {"due": cosmos.time_text(due_at)}
+        found = self._runs.query(f"SELECT * FROM c WHERE c.type = 'schedule' {due}", values)
+        return sorted((cosmos.schedule_of(self._runs.whole(each)) for each in found), key=lambda record: record.id)
+
+    def delete_schedule(self, schedule_id: str) -> bool:
+        """See the base class."""
+        partition = cosmos.schedule_partition(schedule_id)
+        while (document := self._runs.read(partition, cosmos.SCHEDULE)) is not None:
+            if self._runs.delete(partition, document):
+                return True
+        return False
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def read_workflow(self, workflow_id: str) -> WorkflowRecord | None:
+        """See the base class. One point read."""
+        run = self._runs.read(workflow_id, cosmos.RUN)
+        return None if run is None or run.get("type") != cosmos.RUN else self._readable(run)
+
+    def _readable(self, run: Document) -> WorkflowRecord | None:
+        """Return the run that a document is; ``None`` for one that somebody damaged."""
+        try:
+            return cosmos.record_of(self._runs.whole(run))
+        except (KeyError, TypeError, ValueError) as error:
+            _logger.warning("workflow %s cannot be read: %s; it is passed over", run.get("workflow_id"), error)
+            return None
+
+    def get_steps(self, workflow_id: str) -> list[StepRecord]:
+        """See the base class. One query in one partition, and a point read."""
+        found = self._documents_of(workflow_id)
+        foreign = [cosmos.execution_of(each) for each in found if each.get("type") in (None, cosmos.EXECUTION)]
+        foreign.sort(key=lambda execution: execution.created_at)
+        steps = [cosmos.step_of(self._runs.whole(each)) for each in found if each.get("type") == cosmos.STEP]
+        return sorted([*documents.steps_from_executions(workflow_id, foreign), *steps])
+
+    def _documents_of(self, workflow_id: str) -> list[Document]:
+        """Return what a run has recorded, of its current generation."""
+        query = (
+            "SELECT * FROM c WHERE c.workflow_id = @id "
+            "AND (NOT IS_DEFINED(c.type) OR ARRAY_CONTAINS(['step', 'execution', 'run'], c.type))"
+        )
+        found = list(self._runs.query(query, {"id": workflow_id}, partition=workflow_id, page=1000))
+        generation = next((each["generation"] for each in found if each.get("type") == cosmos.RUN), 0)
+        return [
+            each
+            for each in found
+            if each.get("type") != cosmos.RUN and (each.get("type") != cosmos.STEP or each["generation"] == generation)
+        ]
+
+    def page_workflows(
+        self,
+        *,
+        name: str | None = None,
+        status: WorkflowStatus | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+        version: str | None = None,
+        queue: str | None = None,
+    ) -> list[WorkflowRecord]:
+        """See the base class. One query over all partitions."""
+        values: dict[str, Any] = {"name": name, "version": version, "queue": queue}
+        values["status"] = None if status is None else status.value
+        conditions = [f"c.{field} = @{field}" for field, value in values.items() if value is not None]
+        if cursor is not None:
+            last = self._runs.read(cursor, cosmos.RUN)
+            if last is None:
+                raise LookupError(f"no workflow has the cursor's id {cursor!r}")
+            conditions.append("c.position < @position")
+            values["position"] = last["position"]
+        given = {field: value for field, value in values.items() if value is not None}
+        query = f"SELECT * FROM c WHERE {' AND '.join(["c.type = 'run'", *conditions])} ORDER BY c.position DESC"
+        records = (self._readable(found) for found in self._runs.query(query, given, page=limit or 100))
+        return list(itertools.islice((record for record in records if record is not None), limit))
+
+    def delete_workflow(self, workflow_id: str) -> bool:
+        """See the base class."""
+        run = self._runs.read(workflow_id, cosmos.RUN)
+        if run is None:
+            return False
+        refuse_unfinished(cosmos.record_of(run))
+        return self._delete_run(run)
+
+    def _delete_run(self, run: Document) -> bool:
+        """Delete a run that has ended: first what says that it is there, then the rest."""
+        partition = run["workflow_id"]
+        if not self._runs.delete(partition, run):
+            return False
+        query = "SELECT c.id FROM c WHERE c.workflow_id = @id"
+        self._runs.delete_all(
+            partition, [found["id"] for found in self._runs.query(query, {"id": partition}, partition=partition)]
+        )
+        return True
+
+    def purge_workflows(
+        self,
+        ended_before: datetime,
+        *,
+        name: str | None = None,
+        status: WorkflowStatus | None = None,
+        limit: int = 100,
+    ) -> int:
+        """See the base class."""
+        wanted = [each.value for each in WorkflowStatus if each.is_final] if status is None else [status.value]
+        named = "" if name is None else "AND c.name = @name"
+        values: dict[str, Any] = {"before": cosmos.time_text(ended_before), "wanted": wanted}
+        values |= {} if name is None else {"name": name}
+        query = (
+            "SELECT c.id, c.workflow_id, c.parent_id, c._etag FROM c WHERE c.type = 'run' AND c.updated_at < @before "
+            f"AND ARRAY_CONTAINS(@wanted, c.status) {named} ORDER BY c.updated_at"
+        )
+        purged = 0
+        for run in self._runs.query(query, values):
+            if purged >= limit:
+                break
+            parent = None if run["parent_id"] is None else self.read_workflow(run["parent_id"])
+            if parent is None or parent.status.is_final:
+                purged += self._delete_run(run)
+        return purged
+
+    def close(self) -> None:
+        """See the base class. The client is its own or the program's, and stays open."""
+
+    # --- 1.0.2's seven methods, and what it left ----------------------------------------------------------------------
 
     def save_workflow(self, workflow: WorkflowInstance) -> None:
         """See the base class."""
-        self._upsert(
-            self.workflows_container,
-            {
-                "id": workflow.id,
-                "name": workflow.name,
-                "status": workflow.status.value,
-                **_payloads(workflow),
-                "current_activity": workflow.current_activity,
-                "error_message": workflow.error_message,
-                "created_at": workflow.created_at.isoformat(timespec="microseconds"),
-                "updated_at": workflow.updated_at.isoformat(timespec="microseconds"),
-            },
-        )
+        record = documents.record_from_instance(workflow)
+        if self._insert_run(run := cosmos.run_document(record, self._next_position())) is None:
+            return
 
-    def get_workflow(self, workflow_id: str) -> WorkflowInstance | None:
-        """See the base class."""
-        try:
-            return _workflow(self.workflows_container.read_item(item=workflow_id, partition_key=workflow_id))
-        except self._not_found:
-            return None
-        except self._cosmos_error as error:
-            raise self._storage_error("read", error) from error
-
-    def get_workflows_by_name(self, name: str) -> list[WorkflowInstance]:
-        """See the base class."""
-        query = "SELECT * FROM c WHERE c.name = @name ORDER BY c.created_at DESC"
-        return [_workflow(document) for document in self._query_workflows(query, name=name)]
-
-    def list_workflows(self) -> list[WorkflowInstance]:
-        """See the base class."""
-        return [_workflow(document) for document in self._query_workflows("SELECT * FROM c ORDER BY c.created_at DESC")]
-
-    def get_processing_workflows(self) -> list[WorkflowInstance]:
-        """See the base class."""
-        query = "SELECT * FROM c WHERE c.status = @status ORDER BY c.created_at ASC"
-        return [_workflow(document) for document in self._query_workflows(query, status="processing")]
+        self._change(workflow.id, lambda stored: transitions.saved(stored, run))
 
     def save_activity_execution(self, execution: ActivityExecution) -> None:
         """See the base class."""
-        completed_at = execution.completed_at
-        self._upsert(
-            self.activity_executions_container,
-            {
-                "id": execution.id,
-                "workflow_id": execution.workflow_id,
-                "activity_name": execution.activity_name,
-                **_payloads(execution),
-                "status": execution.status,
-                "error_message": execution.error_message,
-                "created_at": execution.created_at.isoformat(timespec="microseconds"),
-                "completed_at": None if completed_at is None else completed_at.isoformat(timespec="microseconds"),
-            },
-        )
+        run = self._runs.read(execution.workflow_id, cosmos.RUN)
+        if run is None:
+            raise StorageError(f"no workflow has the id {execution.workflow_id!r} of the execution {execution.id!r}")
+        (step,) = documents.steps_from_executions(execution.workflow_id, [execution])
+        if step.sequence < 0:  # an id of the caller's own
+            document = cosmos.execution_document(execution)
+        else:
+            document = cosmos.step_document(execution.workflow_id, run["generation"], step)
+        self._change(execution.workflow_id, lambda _: {}, [("upsert", document)])
 
     def get_activity_executions(self, workflow_id: str) -> list[ActivityExecution]:
         """See the base class."""
-        try:
-            documents = list(
-                self.activity_executions_container.query_items(
-                    query="SELECT * FROM c WHERE c.workflow_id = @workflow_id ORDER BY c.created_at ASC",
-                    parameters=[{"name": "@workflow_id", "value": workflow_id}],
-                    partition_key=workflow_id,
-                )
+        executions = []
+        for found in self._documents_of(workflow_id):
+            if found.get("type") != cosmos.STEP:
+                executions.append(cosmos.execution_of(found))
+            elif found["kind"] == "activity":
+                executions.append(documents.execution_from_step(workflow_id, cosmos.step_of(self._runs.whole(found))))
+        return sorted(executions, key=lambda execution: execution.created_at)
+
+    def _take_over_legacy(self) -> None:
+        """Store a run for each workflow that 1.0.2 left, and mark its document; what 1.0.2 wrote stays as it is."""
+        query = "SELECT * FROM c WHERE NOT IS_DEFINED(c.type) ORDER BY c.created_at"
+        count = 0
+        for found in list(self._shared.query(query)):
+            instance = WorkflowInstance(
+                id=found["id"],
+                name=found["name"],
+                status=WorkflowStatus(found["status"]),
+                input_data=found.get("input_data") or {},
+                output_data=found.get("output_data"),
+                current_activity=found.get("current_activity"),
+                error_message=found.get("error_message"),
+                created_at=datetime.fromisoformat(found["created_at"]),
+                updated_at=datetime.fromisoformat(found["updated_at"]),
             )
-        except self._cosmos_error as error:
-            raise self._storage_error("read", error) from error
-        return [_execution(document) for document in documents]
-
-    def _upsert(self, container: Any, document: dict[str, Any]) -> None:
-        try:
-            container.upsert_item(document)
-        except self._cosmos_error as error:
-            raise self._storage_error("write", error) from error
-
-    def _query_workflows(self, query: str, **parameters: str) -> Iterable[dict[str, Any]]:
-        try:
-            return list(
-                self.workflows_container.query_items(
-                    query=query,
-                    parameters=[{"name": f"@{name}", "value": value} for name, value in parameters.items()],
-                    enable_cross_partition_query=True,
-                )
-            )
-        except self._cosmos_error as error:
-            raise self._storage_error("read", error) from error
-
-    def _storage_error(self, verb: str, error: Any) -> StorageError:
-        return StorageError(f"cannot {verb} the Cosmos DB database {self.database_id!r}: {error.message}")
+            self._insert_run(cosmos.run_document(documents.record_from_instance(instance), self._next_position()))
+            try:
+                self._shared.update(found["id"], found, {"type": "taken over"})
+            except Refused:
+                continue  # by another process
+            count += 1
+        if count:
+            _logger.info("took over %d workflows of py-orchestrate 1.0.2", count)
 
 
-def _payloads(holder: WorkflowInstance | ActivityExecution) -> dict[str, str]:
-    """Return the payloads as JSON text, because Cosmos DB keeps numbers as doubles, which rounds large integers."""
-    return {
-        "input_data": json.dumps(holder.input_data),
-        "output_data": json.dumps(holder.output_data),
-        "payload_format": _JSON_TEXT,
-    }
-
-
-def _payload(document: dict[str, Any], field: str) -> Any:
-    """Return a payload; 1.0.2 stored them as Cosmos DB's own values."""
-    value: Any = document.get(field)
-    return json.loads(value) if document.get("payload_format") == _JSON_TEXT else value
-
-
-def _workflow(document: dict[str, Any]) -> WorkflowInstance:
-    return WorkflowInstance(
-        id=document["id"],
-        name=document["name"],
-        status=WorkflowStatus(document["status"]),
-        input_data=_payload(document, "input_data"),
-        output_data=_payload(document, "output_data"),
-        current_activity=document.get("current_activity"),
-        error_message=document.get("error_message"),
-        created_at=datetime.fromisoformat(document["created_at"]),
-        updated_at=datetime.fromisoformat(document["updated_at"]),
-    )
-
-
-def _execution(document: dict[str, Any]) -> ActivityExecution:
-    completed_at = document.get("completed_at")
-    return ActivityExecution(
-        id=document["id"],
-        workflow_id=document["workflow_id"],
-        activity_name=document["activity_name"],
-        input_data=_payload(document, "input_data"),
-        output_data=_payload(document, "output_data"),
-        status=document["status"],
-        error_message=document.get("error_message"),
-        created_at=datetime.fromisoformat(document["created_at"]),
-        completed_at=None if completed_at is None else datetime.fromisoformat(completed_at),
-    )
+def _check_fence(run: Document, workflow_id: str, epoch: int) -> None:
+    if not transitions.is_held(run, epoch):
+        raise ClaimLostError(workflow_id, epoch)

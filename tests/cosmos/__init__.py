@@ -1,0 +1,1 @@
+"""Azure Cosmos DB: the backend, and the server that it is tested against."""
