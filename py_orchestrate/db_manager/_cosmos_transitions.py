@@ -36,6 +36,11 @@ def is_held(run: Document, epoch: int) -> bool:
     return bool(run["status"] == PROCESSING and run["owner"] is not None and run["epoch"] == epoch)
 
 
+def is_claimable(run: Document, now: datetime) -> bool:
+    """Return whether a run may be claimed at a time."""
+    return run["status"] == PROCESSING and run["due"] is not None and run["due"] <= time_text(now)
+
+
 def overdue_from(moment: datetime) -> str:
     """Return from when on somebody else delivers what its sender should have delivered."""
     return time_text(moment + _MESSAGE_GRACE)

@@ -47,7 +47,7 @@ from ..queues import Queue
 from . import _cosmos_documents as cosmos
 from . import _cosmos_transitions as transitions
 from . import _documents as documents
-from ._claims import Claimer
+from ._claims import Claimer, Room
 from ._cosmos_client import open_containers
 from ._cosmos_owners import Owners
 from ._cosmos_queues import Places
@@ -208,6 +208,7 @@ class CosmosDatabaseManager(RecordDatabaseManager):
         lanes: set[str] = set()
         times: list[datetime] = []
         ticks: list[datetime] = []
+        rooms: dict[str, Room] = {}
         for found in self._due():
             if found["type"] == cosmos.SCHEDULE:
                 ticks.append(datetime.fromisoformat(found["due"]))
@@ -216,13 +217,14 @@ class CosmosDatabaseManager(RecordDatabaseManager):
                 if found["type"] == cosmos.MESSAGE or found.get("tells"):
                     self._deliver_late(found, moment)
             elif claimer.takes_from(found["lane"]):
-                room = self._places.room(claimer, found["lane"], 1, moment)
-                if room.runs and room.starts:
+                lane = found["lane"]
+                if lane not in rooms:
+                    rooms[lane] = self._places.room(claimer, lane, 1, moment)
+                    if rooms[lane].runs and not rooms[lane].starts:
+                        names.update(self._begun_names(lane))
+                        times.extend(filter(None, [rooms[lane].starts_at]))
+                if rooms[lane].runs and rooms[lane].starts:
                     names.add(found["name"])
-                elif room.runs:
-                    names.update(self._begun_names(found["lane"]))
-                if room.runs and room.starts_at is not None:
-                    times.append(room.starts_at)
             else:
                 lanes.add(found["lane"])
         if lanes:
@@ -287,12 +289,7 @@ class CosmosDatabaseManager(RecordDatabaseManager):
         """Claim a run that was found ready; ``None`` if somebody else did, or it has no place, or cannot be read."""
         workflow_id = candidate["workflow_id"]
         run = self._runs.read(workflow_id, cosmos.RUN)
-        if (
-            run is None
-            or run["status"] != transitions.PROCESSING
-            or run["due"] is None
-            or run["due"] > cosmos.time_text(now)
-        ):
+        if run is None or not transitions.is_claimable(run, now):
             return None
         if not self._places.take(claimer, run, now):
             return None

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from . import accounts
+from .accounts import Account
 from .server import CosmosServer
 
 
@@ -14,6 +16,16 @@ def cosmos_server() -> Iterator[CosmosServer]:
     """Return the server of this run. Each test works in a database of its own on it."""
     with CosmosServer() as server:
         yield server
+
+
+@pytest.fixture
+def account(cosmos_server: CosmosServer) -> Iterator[Account]:
+    """Return where a test has a database: on the server, or on the account that the environment names."""
+    endpoint, key = (accounts.ENDPOINT, accounts.KEY) if accounts.IS_REAL else (None, None)
+    made = Account(endpoint or cosmos_server.endpoint, key or cosmos_server.key)
+    yield made
+    cosmos_server.reset()  # a fault must not keep it from being deleted
+    made.delete()
 
 
 @pytest.fixture(autouse=True)
