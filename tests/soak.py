@@ -1,10 +1,11 @@
 """The endurance test: ``python -m tests.soak [--workflows N] [--processes N] [--interval SECONDS] [--seed S]``.
 
-Several processes run thousands of workflows from one SQLite file, with activities one after the other and in parallel,
-retries, timers, events and child workflows, while every interval a random one of them is killed, paused for a while or
-for longer than its lease, or asked to stop, and replaced. Side effects are counted in a file outside of the database.
-In the end every workflow is done, no side effect is missing, and one is repeated only if a process died, or lost its
-lease, within it or just after it. Prints its seed and its counts; exit code 1 if anything is wrong.
+Several processes run thousands of workflows from one SQLite file, or from the Cosmos DB database that ``--cosmos
+ENDPOINT KEY DATABASE`` names, with activities one after the other and in parallel, retries, timers, events and child
+workflows, while every interval a random one of them is killed, paused for a while or for longer than its lease, or
+asked to stop, and replaced. Side effects are counted in a file outside of the database. In the end every workflow is
+done, no side effect is missing, and one is repeated only if a process died, or lost its lease, within it or just after
+it. Prints its seed and its counts; exit code 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from py_orchestrate import Orchestrator, RetryPolicy, activity, durable, workflow
 from tests.effects import Effects
+from tests.stores import open_store, use_cosmos
 
 WORKERS = 4
 STEPS = 4
@@ -91,7 +93,7 @@ def work(folder: Path) -> None:
     global effects, orchestrator
     effects = Effects(folder / "effects")
     orchestrator = Orchestrator(
-        folder / "runs.db", max_workers=WORKERS, poll_interval_seconds=0.1, lease_seconds=LEASE_SECONDS
+        db_manager=open_store(folder), max_workers=WORKERS, poll_interval_seconds=0.1, lease_seconds=LEASE_SECONDS
     )
     with orchestrator:
         sys.stdin.readline()
@@ -114,20 +116,18 @@ def disturb(process: subprocess.Popen[bytes], how: str, chance: random.Random) -
         process.send_signal(signal.SIGCONT)
 
 
-def unfinished(folder: Path) -> int:
-    with closing(sqlite3.connect(folder / "runs.db", timeout=60)) as connection:
-        (count,) = connection.execute("SELECT count(*) FROM workflows WHERE status = 'processing'").fetchone()
-    return int(count)
+def unfinished(client: Orchestrator) -> bool:
+    return bool(client.list_workflows(status="processing", limit=1))
 
 
 def endure(folder: Path, workflows: int, processes: int, interval: float, chance: random.Random) -> list[str]:
     """Run it all; return what is wrong."""
-    client = Orchestrator(folder / "runs.db")  # never started: it only stores
+    client = Orchestrator(db_manager=open_store(folder))  # never started: it only stores
     ids = {client.invoke_workflow("job", number=number): number for number in range(workflows)}
     running = [begin(folder) for _ in range(processes)]
     done: collections.Counter[str] = collections.Counter()
     deadline = time.monotonic() + DEADLINE_SECONDS + workflows / 50
-    while unfinished(folder) and time.monotonic() < deadline:
+    while unfinished(client) and time.monotonic() < deadline:
         time.sleep(interval)
         place = chance.randrange(processes)
         how = chance.choice(["kill", "kill", "stop", "pause", "outlast"])
@@ -150,12 +150,14 @@ def judge(folder: Path, client: Orchestrator, ids: dict[str, int], disturbances:
     lines = Effects(folder / "effects").lines()
     ended = collections.Counter(key for word, key, _ in lines if word == "end")
     begun = collections.Counter(key for word, key, _ in lines if word == "start")
-    with closing(sqlite3.connect(folder / "runs.db")) as connection:
-        query = "SELECT workflow_id, sequence FROM activity_executions WHERE activity_name = 'step'"
-        stored = {f"{workflow_id}:{sequence}" for workflow_id, sequence in connection.execute(query)}
-        query = "SELECT name, status, count(*) FROM workflows GROUP BY 1, 2 ORDER BY 1, 2"
-        counts = connection.execute(query).fetchall()
-    if counts != [("job", "done", len(ids)), ("part", "done", len(ids))]:
+    stored = {
+        f"{workflow_id}:{step.sequence}"
+        for workflow_id in statuses
+        for step in client.db.get_steps(workflow_id)
+        if step.name == "step"
+    }
+    counts = collections.Counter((status["name"], status["status"]) for status in statuses.values())
+    if counts != {("job", "done"): len(ids), ("part", "done"): len(ids)}:
         wrong.append(f"the workflows stand so: {counts}")
     if len(stored) != len(ids) * (STEPS + 1 + FAN_OUT):
         wrong.append(f"{len(stored)} steps are stored")
@@ -169,9 +171,10 @@ def judge(folder: Path, client: Orchestrator, ids: dict[str, int], disturbances:
     errors = (folder / "errors").read_text(encoding="utf-8", errors="replace")
     if "Traceback" in errors or "locked" in errors:
         wrong.append(f"the processes said:\n{errors}")
-    with closing(sqlite3.connect(folder / "runs.db")) as connection:
-        if connection.execute("PRAGMA integrity_check").fetchone() != ("ok",):
-            wrong.append("the database file is damaged")
+    if (folder / "runs.db").exists():
+        with closing(sqlite3.connect(folder / "runs.db")) as connection:
+            if connection.execute("PRAGMA integrity_check").fetchone() != ("ok",):
+                wrong.append("the database file is damaged")
     print(
         f"{len(ids)} workflows, {sum(ended.values())} activities ended, {repeats} repeated "
         f"(at most {allowed} explained), {dict(disturbances)}, {len(wrong)} wrong"
@@ -185,6 +188,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--interval", type=float, default=1.0, help="seconds between two disturbances (1)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
+    parser.add_argument("--cosmos", nargs=3, metavar=("ENDPOINT", "KEY", "DATABASE"))
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
@@ -193,6 +197,8 @@ def main() -> int:
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         chance = random.Random(options.seed)
+        if options.cosmos:
+            use_cosmos(Path(folder), *options.cosmos)
         wrong = endure(Path(folder), options.workflows, options.processes, options.interval, chance)
     print("\n".join(wrong[:20]))
     return 1 if wrong else 0
