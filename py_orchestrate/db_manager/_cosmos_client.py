@@ -42,8 +42,8 @@ def open_containers(
             "Install it with 'pip install py-orchestrate[cosmos]'."
         ) from error
     database_id, shared_id, runs_id = names
-    client = _client(access, consistency, timeout_seconds)
     try:
+        client = _client(access, consistency, timeout_seconds)
         if create:
             database = client.create_database_if_not_exists(id=database_id)
             shared = database.create_container_if_not_exists(id=shared_id, partition_key=PartitionKey(path="/id"))

@@ -1,8 +1,8 @@
 """What the Cosmos DB backend asks of the service: reads, queries, and writes of one logical partition.
 
 Whatever must hold together is one transactional batch, whose first operation carries the ETag that it was decided by.
-A write whose answer is lost may have been applied. So each one leaves its own mark in a document (``op``), and after a
-doubtful answer that document is read: nothing is repeated blindly, and nothing is done twice.
+A write whose answer is lost may have been applied. So each one leaves a mark of its own in a document, among the last
+few in ``marks``, and after a doubtful answer that document is read: nothing is repeated blindly, or done twice.
 
 This is the only module that imports ``azure``, and it does so when a store is opened.
 
@@ -18,7 +18,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from ..errors import StorageError
 
@@ -36,6 +36,8 @@ _CHUNK = 250_000
 """In characters; each of them takes 6 bytes at most, and the service takes 2 MB at once."""
 _MOST_IN_BATCH = 1_000_000
 _PARTS = "$parts"
+_MARKS_KEPT = 8
+"""So many others may write between a write and the look at what has become of it."""
 
 CONFLICT = 409
 _NOT_FOUND, _PRECONDITION_FAILED = 404, 412
@@ -143,7 +145,8 @@ class Store:
         Returns:
             ``None`` if it was stored, now with its ``_etag``; else the document that has the id.
         """
-        document["op"] = uuid.uuid4().hex
+        mark = _new_mark()
+        document["marks"] = [mark]
         small = self._with_parts(partition, document)
 
         def create() -> Document:
@@ -151,7 +154,7 @@ class Store:
             return created
 
         try:
-            created = self._written(partition, document["id"], document["op"], create)
+            created = self._written(partition, document["id"], mark, create)
         except Refused as refused:
             if refused.current is None:  # deleted again meanwhile
                 return self.insert(partition, document)
@@ -186,22 +189,21 @@ class Store:
     def _update(
         self, partition: str, document: Document, sets: Mapping[str, Any], operations: Sequence[Operation]
     ) -> None:
-        op = uuid.uuid4().hex
-        changes = self._with_parts(partition, {**sets, "op": op})
+        mark = _new_mark()
+        marks = [*document.get("marks", ())[1 - _MARKS_KEPT :], mark]
+        changes = self._with_parts(partition, {**sets, "marks": marks})
         patches = [{"op": "set", "path": f"/{field}", "value": value} for field, value in changes.items()]
-        batch: list[Operation] = [
-            ("patch", (document["id"], patches[first : first + _PATCHES_AT_ONCE]), {})
-            for first in range(0, len(patches), _PATCHES_AT_ONCE)
-        ]
-        batch[0] = (*batch[0][:2], {"if_match_etag": document["_etag"]})
-        places = len(batch)
-        batch += [(kind, (what,)) for kind, what in operations]
+        parts = [patches[first : first + _PATCHES_AT_ONCE] for first in range(0, len(patches), _PATCHES_AT_ONCE)]
 
         def commit() -> Document:
+            # Made anew for each attempt: the SDK takes the conditions out of what it is handed.
+            batch: list[Operation] = [("patch", (document["id"], part), {}) for part in parts]
+            batch[0] = (*batch[0][:2], {"if_match_etag": document["_etag"]})
+            batch += [(kind, (what,)) for kind, what in operations]
             results = self.container.execute_item_batch(batch, partition_key=partition)
-            return {"_etag": results[places - 1]["eTag"]}
+            return {"_etag": results[len(parts) - 1]["eTag"]}
 
-        written = self._written(partition, document["id"], op, commit)
+        written = self._written(partition, document["id"], mark, commit)
         document.update(changes)
         document["_etag"] = written["_etag"]
 
@@ -254,7 +256,7 @@ class Store:
 
     # --- what may go wrong --------------------------------------------------------------------------------------------
 
-    def _written(self, partition: str, document_id: str, op: str, write: Callable[[], Document]) -> Document:
+    def _written(self, partition: str, document_id: str, mark: str, write: Callable[[], Document]) -> Document:
         """Make a write that leaves its mark in a document; return what is known of that document afterwards.
 
         Raises:
@@ -269,13 +271,13 @@ class Store:
                 status = getattr(error, "status_code", None)
                 if status in (_NOT_FOUND, CONFLICT, _PRECONDITION_FAILED):
                     current = self.read(partition, document_id)
-                    if current is not None and current.get("op") == op:
+                    if _bears(current, mark):
                         return current  # by an attempt whose answer was lost
                     raise Refused(status, current) from error
                 delay = self._delay(error, attempt, "write")
                 if not self._was_not_applied(error):
                     current = self.read(partition, document_id)
-                    if current is not None and current.get("op") == op:
+                    if _bears(current, mark):
                         return current
                 time.sleep(delay)
                 attempt += 1
@@ -351,10 +353,20 @@ class Store:
         return found
 
     def _store_part(self, partition: str, text: str) -> str:
-        op = uuid.uuid4().hex
-        document = {"id": f"part-{op}", "type": "part", "workflow_id": partition, "text": text, "op": op}
-        self._written(partition, document["id"], op, lambda: self.container.create_item(document))
-        return document["id"]
+        mark = _new_mark()
+        document_id = f"part-{mark}"
+        document = {"id": document_id, "type": "part", "workflow_id": partition, "text": text, "marks": [mark]}
+        self._written(partition, document_id, mark, lambda: self.container.create_item(document))
+        return document_id
+
+
+def _new_mark() -> str:
+    return uuid.uuid4().hex
+
+
+def _bears(document: Document | None, mark: str) -> TypeGuard[Document]:
+    """Return whether a write has left its mark in a document."""
+    return document is not None and mark in document.get("marks", ())
 
 
 def _next_page(pages: Any) -> list[Document] | None:

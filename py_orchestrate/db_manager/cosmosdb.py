@@ -153,6 +153,8 @@ class CosmosDatabaseManager(RecordDatabaseManager):
         self._owners = Owners(self._shared, self._runs)
         self._beats = 0
         self._may_be_ready = True
+        self._doubts: dict[str, str] = {}
+        """Runs that may have been claimed, for whom; it could not be found out then."""
         self._dues: list[str] = []
         self._last_position = 0
         self._take_over_legacy()
@@ -267,18 +269,35 @@ class CosmosDatabaseManager(RecordDatabaseManager):
                 heapq.heappop(self._dues)
         if limit <= 0 or not claimer.names or not self._owners.is_registered(owner):
             return []
-        claimed: list[WorkflowRecord] = []
+        claimed = self._settled_doubts(claimer, limit)
         lanes = ["", *claimer.queues]
         turns = [self._places.turn(claimer, lane, limit, moment, self._candidates) for lane in lanes]
         candidates = self._places.mixed(turns)
         for candidate in candidates:
             if len(claimed) >= limit:
                 break
-            record = self._claim(candidate, claimer, moment)
+            try:
+                record = self._claim(candidate, claimer, moment)
+            except StorageError:
+                self._doubts[candidate["workflow_id"]] = owner
+                if not claimed:
+                    raise
+                break
             if record is not None:
                 claimed.append(record)
         self._may_be_ready = self._may_be_ready or len(claimed) < len(candidates)
         return claimed
+
+    def _settled_doubts(self, claimer: Claimer, limit: int) -> list[WorkflowRecord]:
+        """Return the runs that are the claimer's by a claim of which it was not known whether it was stored."""
+        found = []
+        for workflow_id in [each for each, owner in list(self._doubts.items()) if owner == claimer.owner][:limit]:
+            run = self._runs.read(workflow_id, cosmos.RUN)
+            del self._doubts[workflow_id]
+            if run is not None and run["owner"] == claimer.owner and workflow_id not in self._held:
+                self._hold(run)
+                found.append(cosmos.record_of(self._runs.whole(run)))
+        return found
 
     def _candidates(self, claimer: Claimer, lane: str, limit: int, now: datetime, order: str) -> list[Document]:
         query = _READY.format(limit=limit + _CANDIDATES, order=order)
@@ -325,7 +344,12 @@ class CosmosDatabaseManager(RecordDatabaseManager):
             existing = self._reserve_key(run)
             if existing is not None:
                 return existing
-        existing_run = self._insert_run(run, steps, events)
+        try:
+            existing_run = self._insert_run(run, steps, events)
+        except StorageError:
+            if record.owner is not None:
+                self._doubts[record.id] = record.owner
+            raise
         if existing_run is not None and existing_run["position"] != run["position"]:
             return cosmos.record_of(self._runs.whole(existing_run))
         run["_etag"] = (existing_run or run)["_etag"]  # stored by somebody else, who found its key

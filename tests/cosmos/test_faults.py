@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from py_orchestrate import CosmosDatabaseManager, Orchestrator, activity, durable, workflow
+from py_orchestrate.db_manager._cosmos_store import Refused
 from py_orchestrate.errors import ClaimLostError, InvalidWorkflowIdError, StorageError
 from py_orchestrate.testing._contract_base import begin, claim_run, read
-from py_orchestrate.testing._samples import at, race, run_end, run_record, step_record, suspension
+from py_orchestrate.testing._samples import at, event_record, race, run_end, run_record, step_record, suspension
 
 from ..waiting import wait_until
 from . import accounts
@@ -91,52 +92,98 @@ def test_a_service_that_stays_busy_is_an_error_that_says_so(cosmos_server: Cosmo
     assert sequences(manager) == [0]
 
 
+def lose_create(manager: CosmosDatabaseManager, lose: Callable[[], None]) -> None:
+    lose()
+    assert manager.create_workflow(run_record("run")) is None
+    assert manager.create_workflow(run_record("run")) == run_record("run")
+
+
+def lose_register(manager: CosmosDatabaseManager, lose: Callable[[], None]) -> None:
+    lose()
+    manager.register_owner("owner-b")
+    assert manager.beat_owner("owner-b") == {"owner-a": 0, "owner-b": 1}
+
+
+def lose_beat(manager: CosmosDatabaseManager, lose: Callable[[], None]) -> None:
+    lose()
+    assert manager.beat_owner("owner-a") == {"owner-a": 1}
+
+
+def lose_claim(manager: CosmosDatabaseManager, lose: Callable[[], None]) -> None:
+    manager.create_workflow(run_record("run"))
+    lose()
+    (record,) = manager.claim_workflows("owner-a", ["greet"], 1)
+    assert (record.epoch, read(manager).owner) == (1, "owner-a")
+
+
+def lose_step(manager: CosmosDatabaseManager, lose: Callable[[], None]) -> None:
+    epoch = begin(manager)
+    lose()
+    write(manager, epoch, 0)
+    assert sequences(manager) == [0]
+    write(manager, epoch, 1)
+
+
+def lose_suspension(manager: CosmosDatabaseManager, lose: Callable[[], None]) -> None:
+    epoch = begin(manager)
+    lose()
+    manager.suspend_workflow("run", epoch, suspension(steps=(step_record(0),), wake_at=at(9)))
+    assert (read(manager).owner, read(manager).wake_at, sequences(manager)) == (None, at(9), [0])
+
+
+def lose_end(manager: CosmosDatabaseManager, lose: Callable[[], None]) -> None:
+    epoch = begin(manager)
+    lose()
+    manager.finish_workflow("run", epoch, run_end(steps=(step_record(0),)))
+    assert (read(manager).output, sequences(manager)) == ('"bye"', [0])
+
+
+def lose_event(manager: CosmosDatabaseManager, lose: Callable[[], None]) -> None:
+    begin(manager)
+    lose()
+    manager.add_event("run", event_record("e"))
+    assert [(event.id, event.position) for event in manager.load_events("run")] == [("e", 1)]
+    assert read(manager).signals == 1
+
+
+def lose_cancellation(manager: CosmosDatabaseManager, lose: Callable[[], None]) -> None:
+    begin(manager)
+    lose()
+    manager.cancel_workflow("run")
+    assert (read(manager).request, read(manager).signals) == ("cancel", 1)
+
+
+def lose_deletion(manager: CosmosDatabaseManager, lose: Callable[[], None]) -> None:
+    manager.finish_workflow("run", begin(manager), run_end())
+    lose()
+    assert manager.delete_workflow("run")
+    assert (manager.read_workflow("run"), manager.get_steps("run")) == (None, [])
+
+
 @pytest.mark.parametrize("kind", ["drop-before", "drop-after"])
-@pytest.mark.parametrize("what", ["create", "claim", "step", "suspend", "finish", "event", "cancel", "register"])
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        lose_create,
+        lose_register,
+        lose_beat,
+        lose_claim,
+        lose_step,
+        lose_suspension,
+        lose_end,
+        lose_event,
+        lose_cancellation,
+        lose_deletion,
+    ],
+)
 def test_a_lost_answer_is_decided_by_reading_and_nothing_happens_twice(
-    cosmos_server: CosmosServer, manager: CosmosDatabaseManager, kind: str, what: str
+    cosmos_server: CosmosServer, manager: CosmosDatabaseManager, kind: str, scenario: Callable[..., None]
 ) -> None:
     """A write whose connection breaks may have been applied: it is neither forgotten nor made twice."""
-    fault = {"method": "POST", "query": False, "kind": kind}
     manager.register_owner("owner-a")
-    if what == "register":
-        cosmos_server.fail(fault)
-        manager.register_owner("owner-b")
-        assert manager.beat_owner("owner-b") == {"owner-a": 0, "owner-b": 1}
-        return
-    if what == "create":
-        cosmos_server.fail(fault)
-        assert manager.create_workflow(run_record("run")) is None
-        assert manager.create_workflow(run_record("run")) == run_record("run")
-        return
-    manager.create_workflow(run_record("run"))
-    if what == "claim":
-        cosmos_server.fail(fault)
-        (record,) = manager.claim_workflows("owner-a", ["greet"], 1)
-        assert (record.epoch, read(manager).owner) == (1, "owner-a")
-        return
-    (record,) = manager.claim_workflows("owner-a", ["greet"], 1, now=at(0))
-    cosmos_server.fail(fault)
-    if what == "step":
-        write(manager, record.epoch, 0)
-        assert sequences(manager) == [0]
-    elif what == "suspend":
-        manager.suspend_workflow("run", record.epoch, suspension(steps=(step_record(0),), wake_at=at(9)))
-        assert (read(manager).owner, read(manager).wake_at, sequences(manager)) == (None, at(9), [0])
-    elif what == "finish":
-        manager.finish_workflow("run", record.epoch, run_end(steps=(step_record(0),)))
-        assert (read(manager).output, sequences(manager)) == ('"bye"', [0])
-    elif what == "event":
-        from py_orchestrate.testing._samples import event_record
-
-        manager.add_event("run", event_record("e"))
-        assert [(event.id, event.position) for event in manager.load_events("run")] == [("e", 1)]
-        assert read(manager).signals == 1
-    else:
-        manager.cancel_workflow("run")
-        assert read(manager).signals == 1
-    assert cosmos_server.log()  # the fault was not waited for in vain
-    assert not [entry for entry in cosmos_server.log() if entry["status"] == 500]
+    method = "DELETE" if scenario is lose_deletion else "POST"
+    scenario(manager, lambda: cosmos_server.fail({"method": method, "query": False, "kind": kind}))
+    assert [entry["method"] for entry in cosmos_server.log() if entry["fault"] == kind] == [method]
 
 
 def test_a_slow_answer_is_given_up_and_looked_up(cosmos_server: CosmosServer, account: Account) -> None:
@@ -150,6 +197,48 @@ def test_a_slow_answer_is_given_up_and_looked_up(cosmos_server: CosmosServer, ac
     assert cosmos_server.release() == 1
 
 
+@pytest.mark.parametrize("kind", ["drop-before", "drop-after"])
+def test_the_condition_of_a_write_holds_for_its_second_attempt_too(
+    cosmos_server: CosmosServer, manager: CosmosDatabaseManager, kind: str
+) -> None:
+    """Two that have found the same run: who comes second is refused, also where its first answer is lost."""
+    manager.create_workflow(run_record("run"))
+    first, second = (manager._runs.read("run", "run") for _ in range(2))
+    assert first is not None
+    assert second is not None
+    manager._runs.update("run", first, {"owner": "first"})
+    cosmos_server.fail({**BATCH, "kind": kind})
+    with pytest.raises(Refused) as caught:
+        manager._runs.update("run", second, {"owner": "second"})
+    assert (caught.value.status, read(manager).owner) == (412, "first")
+
+
+def test_a_claim_that_could_not_be_found_out_about_is_made_good(cosmos_server: CosmosServer, account: Account) -> None:
+    """The claim is stored, its answer is lost, and so is every look at it: the next claim finds the run."""
+    manager = account.manager(max_retries=0)
+    manager.register_owner("owner-a")
+    manager.create_workflow(run_record("run"))
+    cosmos_server.fail({**BATCH, "kind": "drop-after"})
+    cosmos_server.fail({"method": "GET", "match": "/docs/run", "status": 503, "after": 1, "times": 1})
+    with pytest.raises(StorageError):
+        manager.claim_workflows("owner-a", ["greet"], 1)
+    assert read(manager).owner == "owner-a"
+    (record,) = manager.claim_workflows("owner-a", ["greet"], 1)
+    assert (record.id, record.epoch) == ("run", 1)
+    manager.finish_workflow("run", record.epoch, run_end())
+    assert manager.claim_workflows("owner-a", ["greet"], 1) == []
+
+
+def test_a_mark_is_found_though_others_have_written_since(manager: CosmosDatabaseManager) -> None:
+    manager.create_workflow(run_record("run"))
+    run = manager._runs.read("run", "run")
+    assert run is not None
+    for n in range(20):
+        manager._runs.update("run", run, {"custom_status": str(n)})
+    assert len(run["marks"]) == 8
+    assert manager._runs.read("run", "run") == {**run, "_ts": manager._runs.read("run", "run")["_ts"]}  # type: ignore[index]
+
+
 # --- races ------------------------------------------------------------------------------------------------------------
 
 
@@ -159,8 +248,6 @@ def test_of_eight_threads_that_change_one_run_each_change_counts(account: Accoun
     managers[0].record_steps("run", epoch, [step_record(0)])
 
     def signal(n: int) -> None:
-        from py_orchestrate.testing._samples import event_record
-
         managers[n % 4].add_event("run", event_record(f"event-{n}"))
 
     def step(n: int) -> None:
@@ -206,9 +293,8 @@ def test_who_dies_while_it_frees_runs_is_relieved(account: Account, monkeypatch:
 
 def test_who_claims_after_it_was_expired_is_found(account: Account) -> None:
     manager = account.manager()
-    begin_owner = begin  # claims for owner-a
     manager.register_owner("owner-a")
-    begin_owner(manager)
+    begin(manager)
     manager._owners.forget("owner-a")  # as one that was expired in the middle of its claim
     manager.register_owner("owner-b")
     for _ in range(13):  # a sweep in six, and two sweeps must see it
@@ -370,13 +456,23 @@ def test_exact_numbers_and_very_large_values(account: Account, orchestrator: Mak
         return value
 
     @workflow
-    def job(value: Any) -> Any:
-        return [echo(value), echo([2**70, 2**53 + 1, 0.1, -0.0, 1e-320, 1.7976931348623157e308])]
+    def child(value: Any) -> Any:
+        return [value, durable.wait_for_event("large")]
 
-    runner = orchestrator(account.manager())
-    found = runner.start_workflow(job, large).result(60)
+    @workflow
+    def job(value: Any) -> Any:
+        return [echo(value), echo([2**70, 2**53 + 1, 0.1, -0.0, 1e-320, 1.7976931348623157e308]), child(value)]
+
+    runner = orchestrator(account.manager(), poll_interval_seconds=0.05)
+    run = runner.start_workflow(job, large, workflow_id="run")
+    wait_until(lambda: runner.get_workflow_status("run-2"), 30)
+    runner.raise_event("run-2", "large", large)
+    found = run.result(60)
     assert found[0] == large
     assert repr(found[1]) == repr([2**70, 2**53 + 1, 0.1, -0.0, 1e-320, 1.7976931348623157e308])
+    assert found[2] == [large, large]
+    assert runner.purge_workflows(0) == 2
+    assert list(account.container("activities").read_all_items()) == []
 
 
 def test_what_takes_too_much_is_refused_before_it_is_sent_where_there_is_a_limit(
