@@ -8,6 +8,7 @@ runs that the document names are looked at.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,6 +24,11 @@ Find = Callable[[Claimer, str, int, datetime, str], Turn]
 _RESERVED_FOR = timedelta(seconds=30)
 """Whoever takes a place claims its run within this time, or has died."""
 _PAGE = 1000
+_CHECKED_FOR_SECONDS = 2.0
+
+
+class Full(Exception):  # noqa: N818 - a signal between two modules
+    """A queue has no place for another run."""
 
 
 class Places:
@@ -38,6 +44,10 @@ class Places:
         self._runs = runs
         self._taken: dict[str, tuple[str, Document]] = {}
         """By run: its queue, and the place that was taken for it here."""
+        self._known: dict[str, Document] = {}
+        """The queues' documents, as they were last seen here."""
+        self._checked: dict[str, tuple[str, float]] = {}
+        """When all places of a full queue were found to be used, and by which document."""
 
     @staticmethod
     def key_id(queue: str, key: str) -> str:
@@ -51,9 +61,7 @@ class Places:
             return Room(limit, limit)
         document = self._document(queue)
         room = _room(limits, document, claimer.owner, limit, now)
-        if room.runs:
-            return room
-        return _room(limits, self._without_stale(document, now), claimer.owner, limit, now)
+        return room if room.runs else _room(limits, self._cleaned(document, now), claimer.owner, limit, now)
 
     def turn(self, claimer: Claimer, queue: str, limit: int, now: datetime, find: Find) -> Turn:
         """Return the runs of a queue whose turn it is, and a few more, should others take some of them."""
@@ -81,40 +89,62 @@ class Places:
         return [by_candidate[candidate] for candidate in order]
 
     def take(self, claimer: Claimer, run: Document, now: datetime) -> bool:
-        """Take a place for a run that is about to be claimed; return whether there was one."""
+        """Take a place for a run that is about to be claimed.
+
+        Returns:
+            Whether it has one; not if it may not begin yet, or somebody else is about to claim it.
+
+        Raises:
+            Full: There is no place for any run of its queue.
+        """
         limits = claimer.queues.get(run["lane"])
         if limits is None or not limits.is_limited:
             return True
-        is_new = run["epoch"] == 0
+        known: Document | None = self._known.get(run["lane"])
+        document = known or self._document(run["lane"])
         while True:
-            document = self._document(run["lane"])
             was = _starts(document)
             starts = [min(start, now) for start in was]  # a clock that is set back must not close a queue for long
-            document["starts"] = [cosmos.time_text(start) for start in starts]
+            document = {**document, "starts": [cosmos.time_text(start) for start in starts]}
             room = _room(limits, document, claimer.owner, 1, now)
-            if not room.runs:
-                document = self._without_stale(document, now)
-                room = _room(limits, document, claimer.owner, 1, now)
-            if not room.runs or (is_new and not room.starts) or _is_being_claimed(document, run, now):
-                if any(start > now for start in was) and not self._set(document, {"starts": document["starts"]}):
-                    continue
+            has_place = room.runs and not _is_being_claimed(document, run, now)
+            if has_place and (room.starts or run["epoch"]):
+                place = {"owner": claimer.owner, "epoch": run["epoch"], "at": cosmos.time_text(now)}
+                fields: dict[str, Any] = {"held": {**document["held"], run["workflow_id"]: place}}
+                if not run["epoch"] and limits.starts_per_period is not None:
+                    fields["starts"] = [*document["starts"], cosmos.time_text(now)][-limits.starts_per_period :]
+                other = self._set(document, fields)
+                if other is None:
+                    self._taken[run["workflow_id"]] = (run["lane"], place)
+                    return True
+                document, known = other, None
+            elif known is not None:  # it may be old
+                document, known = self._document(run["lane"]), None
+            elif not room.runs:
+                document = self._cleaned(document, now)
+                if not _room(limits, document, claimer.owner, 1, now).runs:
+                    raise Full
+            else:
+                if any(start > now for start in was):
+                    self._set(document, {"starts": document["starts"]})
                 return False
-            place = {"owner": claimer.owner, "epoch": run["epoch"], "at": cosmos.time_text(now)}
-            fields: dict[str, Any] = {"held": {**document["held"], run["workflow_id"]: place}}
-            if is_new and limits.starts_per_period is not None:
-                fields["starts"] = [*document["starts"], cosmos.time_text(now)][-limits.starts_per_period :]
-            if self._set(document, fields):
-                self._taken[run["workflow_id"]] = (run["lane"], place)
-                return True
 
     def give_back(self, run: Document) -> None:
         """Give back a run's place, if one was taken for it here."""
         taken = self._taken.pop(run["workflow_id"], None)
-        while taken is not None:
-            document = self._document(taken[0])
+        if taken is None:
+            return
+        queue, place = taken
+        document: Document | None = self._known.get(queue) or self._document(queue)
+        while document is not None:
             held = dict(document["held"])
-            if held.pop(run["workflow_id"], None) != taken[1] or self._set(document, {"held": held}):
+            if held.pop(run["workflow_id"], None) != place:
                 return
+            document = self._set(document, {"held": held})
+
+    def forget_checks(self) -> None:
+        """Look at the places of a full queue again, because runs were freed."""
+        self._checked.clear()
 
     def _document(self, queue: str) -> Document:
         document_id = f"{cosmos.QUEUE}-{_digest(queue)}"
@@ -122,17 +152,28 @@ class Places:
         if found is None:
             fresh = {"id": document_id, "type": cosmos.QUEUE, "queue": queue, "held": {}, "starts": []}
             found = self._shared.insert(document_id, fresh) or fresh
+        self._known[queue] = found
         return found
 
-    def _set(self, document: Document, fields: Document) -> bool:
+    def _set(self, document: Document, fields: Document) -> Document | None:
+        """Set fields; return the document as it is, where it is another one by now."""
+        changed = dict(document)
         try:
-            self._shared.update(document["id"], document, fields)
-        except Refused:
-            return False
-        return True
+            self._shared.update(document["id"], changed, fields)
+        except Refused as refused:
+            if refused.current is None:
+                return self._document(document["queue"])
+            self._known[document["queue"]] = refused.current
+            return refused.current
+        self._known[document["queue"]] = changed
+        return None
 
-    def _without_stale(self, document: Document, now: datetime) -> Document:
-        """Return the document without the places whose runs somebody has let go, or never claimed."""
+    def _cleaned(self, document: Document, now: datetime) -> Document:
+        """Return a full queue's document without the places whose runs somebody has let go, or never claimed."""
+        queue = document["queue"]
+        etag, checked_at = self._checked.get(queue, ("", 0.0))
+        if etag == document["_etag"] and time.monotonic() - checked_at < _CHECKED_FOR_SECONDS:
+            return document
         query = (
             "SELECT c.workflow_id, c.owner, c.epoch FROM c WHERE c.type = 'run' AND ARRAY_CONTAINS(@ids, c.workflow_id)"
         )
@@ -147,7 +188,10 @@ class Places:
             return bool(run["owner"] == place["owner"])
 
         held = {name: place for name, place in document["held"].items() if is_used(name, place)}
-        return {**document, "held": held}
+        if held != document["held"]:
+            return self._set(document, {"held": held}) or self._known[queue]
+        self._checked[queue] = (document["_etag"], time.monotonic())
+        return document
 
 
 def _is_recent(place: Document, now: datetime) -> bool:

@@ -50,7 +50,7 @@ from . import _documents as documents
 from ._claims import Claimer, Room
 from ._cosmos_client import open_containers
 from ._cosmos_owners import Owners
-from ._cosmos_queues import Places
+from ._cosmos_queues import Full, Places
 from ._cosmos_store import CONFLICT, Document, Operation, Refused, Store
 from ._records import RecordDatabaseManager, queue_records, refusal, refuse_unfinished
 
@@ -71,7 +71,7 @@ SELECT TOP {limit} c.id, c.type, c.workflow_id, c.name, c.lane, c.due, c.tells F
 WHERE c.due >= "" {more} ORDER BY c.due
 """
 _READY = """
-SELECT TOP {limit} c.workflow_id, c.rank, c.updated_at FROM c
+SELECT TOP {limit} c.workflow_id, c.rank, c.lane, c.updated_at FROM c
 WHERE c.type = "run" AND c.status = "processing" AND c.due >= "" AND c.due <= @now
     AND c.lane = @lane AND ARRAY_CONTAINS(@names, c.name)
 ORDER BY c.{order}
@@ -198,6 +198,7 @@ class CosmosDatabaseManager(RecordDatabaseManager):
         query = "SELECT c.workflow_id FROM c WHERE c.owner = @owner"
         for found in list(self._runs.query(query, {"owner": owner})):
             self._change(found["workflow_id"], fields_of)
+        self._places.forget_checks()
         self._may_be_ready = True
 
     # --- looking and claiming -----------------------------------------------------------------------------------------
@@ -273,11 +274,17 @@ class CosmosDatabaseManager(RecordDatabaseManager):
         lanes = ["", *claimer.queues]
         turns = [self._places.turn(claimer, lane, limit, moment, self._candidates) for lane in lanes]
         candidates = self._places.mixed(turns)
+        full: set[str] = set()
         for candidate in candidates:
             if len(claimed) >= limit:
                 break
+            if candidate["lane"] in full:
+                continue
             try:
                 record = self._claim(candidate, claimer, moment)
+            except Full:
+                full.add(candidate["lane"])
+                continue
             except StorageError:
                 self._doubts[candidate["workflow_id"]] = owner
                 if not claimed:
