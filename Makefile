@@ -62,6 +62,7 @@ soak: ## run the long endurance test
 	@$(PY) -m tests.soak $(ARGS)
 	@$(PY) -m tests.sleepers
 	@$(PY) -m tests.steady
+	@KILLS=every $(PY) -m pytest tests/crash -k kills
 
 # Keeps the pinned versions that still fit; ARGS=--upgrade takes the newest. The order matters: test.in is held to
 # build.txt, and lint.in to both, for all of them are installed into one environment.

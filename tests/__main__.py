@@ -1,20 +1,22 @@
-"""Runs the suite, in two processes at once: most of it, and beside that the tests that kill or start processes.
+"""Runs the suite, in three processes at once: most of it; the tests that kill or start processes; those on servers.
 
 With arguments it is pytest with these arguments.
 """
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from typing import IO
 
 _PYTEST = [sys.executable, "-m", "pytest"]
-_PARTS = (
-    ["--ignore=tests/crash", "--ignore=tests/test_docs.py", "--ignore=tests/test_main.py"],
-    ["tests/crash", "tests/test_docs.py", "tests/test_main.py"],
-)
+_APART = ["tests/crash", "tests/test_docs.py", "tests/test_main.py"]
+_ON_SERVERS = ["tests/cosmos"]
+_SHOWN = [f"--ignore={path}" for path in (*_APART, *_ON_SERVERS)]
 
 
 def main() -> int:
@@ -22,19 +24,27 @@ def main() -> int:
     if sys.argv[1:]:
         return subprocess.run([*_PYTEST, *sys.argv[1:]], check=False).returncode
     began = time.monotonic()
-    shown, silent = _PARTS
+    with contextlib.ExitStack() as stack:
+        beside = [stack.enter_context(_silent(part)) for part in (_APART, _ON_SERVERS)]
+        codes = [subprocess.run([*_PYTEST, *_SHOWN], stdin=subprocess.DEVNULL, check=False).returncode]
+        for process, output in beside:
+            codes.append(process.wait())
+            output.seek(0)
+            print(output.read(), end="")
+    print(f"the suite took {time.monotonic() - began:.0f} s: {'FAILED' if any(codes) else 'passed'}")
+    return max(codes)
+
+
+@contextlib.contextmanager
+def _silent(part: list[str]) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+    """Run a part of the suite as long as the context lasts; what it prints is in the file."""
     with tempfile.TemporaryFile("w+") as output:
-        beside = subprocess.Popen([*_PYTEST, *silent], stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = subprocess.Popen([*_PYTEST, *part], stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True)
         try:
-            code = subprocess.run([*_PYTEST, *shown], stdin=subprocess.DEVNULL, check=False).returncode
-            beside_code = beside.wait()
+            yield process, output
         finally:
-            beside.terminate()
-            beside.wait()
-        output.seek(0)
-        print(output.read(), end="")
-    print(f"the suite took {time.monotonic() - began:.0f} s: {'passed' if code == beside_code == 0 else 'FAILED'}")
-    return code or beside_code
+            process.terminate()
+            process.wait()
 
 
 if __name__ == "__main__":

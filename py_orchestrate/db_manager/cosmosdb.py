@@ -300,7 +300,8 @@ class CosmosDatabaseManager(RecordDatabaseManager):
         found = []
         for workflow_id in [each for each, owner in list(self._doubts.items()) if owner == claimer.owner][:limit]:
             run = self._runs.read(workflow_id, cosmos.RUN)
-            del self._doubts[workflow_id]
+            if self._doubts.pop(workflow_id, None) is None:  # another thread was here
+                continue
             if run is not None and run["owner"] == claimer.owner and workflow_id not in self._held:
                 self._hold(run)
                 found.append(cosmos.record_of(self._runs.whole(run)))

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(accounts.IS_REAL, reason="a real account does no
 def quiet(account: Account, orchestrator: MakeOrchestrator) -> Orchestrator:
     """Return an orchestrator that looks, and gives signs of life, only when it is told to."""
     made = orchestrator(account.manager(), poll_interval_seconds=3600, lease_seconds=36000)
-    wait_until(lambda: made._engine._recovery._dozes)
+    made._engine._recovery.stop()
     return made
 
 

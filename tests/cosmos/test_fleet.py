@@ -32,7 +32,7 @@ __all__ = [
 
 pytestmark = pytest.mark.crash
 
-LEASE_SECONDS = 1.5
+LEASE_SECONDS = 3.0
 
 SCRIPT = """
 import logging, os, sys
@@ -72,7 +72,7 @@ with Orchestrator(
 def fleet(account: Account, tmp_path: Path) -> Fleet:
     """Return the fleet of this store, whose only sign of a death is the end of a lease."""
     use_cosmos(tmp_path, account.endpoint, account.key, account.database_id)
-    return Fleet(tmp_path, LEASE_SECONDS, 0.2)
+    return Fleet(tmp_path, LEASE_SECONDS, 0.2, kills=1)
 
 
 def test_a_process_that_was_stopped_records_nothing_and_says_so(fleet: Fleet) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -82,6 +85,21 @@ def test_a_credential_object_is_handed_on() -> None:
 def test_an_account_that_is_not_there_is_named() -> None:
     with pytest.raises(StorageError, match="cannot open the Cosmos DB database 'database'"):
         CosmosDatabaseManager("database", *CONTAINERS, endpoint="http://127.0.0.1:1", credential="a2V5")
+
+
+def test_the_policy_for_a_container_made_by_hand_is_that_of_one_that_is_made(account: Account) -> None:
+    account.manager()
+    made = account.container("activities").read()["indexingPolicy"]
+    printed = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "py_orchestrate.db_manager.indexing_policy"],
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=30,
+    )
+    policy = json.loads(printed.stdout)
+    assert {entry["path"] for entry in made["includedPaths"]} == {entry["path"] for entry in policy["includedPaths"]}
+    assert {"path": "/*"} in made["excludedPaths"]
 
 
 # --- 1.0.2's documents ------------------------------------------------------------------------------------------------

@@ -1,14 +1,18 @@
 """A kill at every durable boundary: before and after every commit, and right after every side effect.
 
 A script with workflows runs in a process of its own, which is killed with SIGKILL at the n-th boundary, and is started
-again until it ends by itself; for every n, until there is no n-th boundary. It must come to what it comes to
-undisturbed. Its side effects are counted in a file, outside the database: each happened, and none happened again after
-the kill, but for those whose outcome was not stored yet when the process died.
+again until it ends by itself; for every n, until there is no n-th boundary; or, where the environment does not say
+``KILLS=every``, as ``make soak`` does, for every second n, from the first or the second on by lot. It must come to what
+it comes to undisturbed. Its side effects are counted in a file, outside the database: each happened, and none happened
+again after the kill, but for those whose outcome was not stored yet when the process died.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import random
 import sqlite3
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -106,7 +110,14 @@ def undisturbed(folder: Path, script: str) -> Undisturbed:
 
 
 def survives_every_kill(
-    folder: Path, script: str, boundary: str, expected: Undisturbed, *, is_rewound: bool = False, races: bool = False
+    folder: Path,
+    script: str,
+    boundary: str,
+    expected: Undisturbed,
+    *,
+    is_rewound: bool = False,
+    races: bool = False,
+    every: bool = os.environ.get("KILLS") == "every",
 ) -> int:
     """Kill the script at every boundary of a kind, and demand that nothing is lost, changed or done again.
 
@@ -118,10 +129,14 @@ def survives_every_kill(
         expected: What the script comes to undisturbed.
         is_rewound: Whether the script lets failed steps run again; then only a result is the last word.
         races: Whether tasks of the script overtake each other, so that their calls have other ordinals each time.
+        every: Whether to kill at every boundary, not only at every second one.
 
     Returns:
-        How many kills there were.
+        How many boundaries there are, give or take the last one.
     """
+    step = 1 if every else 2
+    first = random.SystemRandom().randrange(1, step + 1)
+    print(f"kills {boundary}: every {step}, from {first} on")
 
     def killed_at(n: int) -> bool:
         place = folder / str(n)
@@ -132,12 +147,14 @@ def survives_every_kill(
             _survives(place, script, expected, stored, f"killed {boundary}, at {n}", races=races)
         return died
 
-    died = [True]
+    died: list[bool] = []
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        while died[-1]:
-            died += threads.map(killed_at, range(len(died), len(died) + _AT_ONCE))
+        for n in itertools.count(first, step * _AT_ONCE):
+            died += threads.map(killed_at, range(n, n + step * _AT_ONCE, step))
             assert len(died) < _MANY
-    return sum(died) - 1
+            if not died[-1]:
+                break
+    return first - 1 + sum(died) * step
 
 
 def _survives(

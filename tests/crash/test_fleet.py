@@ -71,13 +71,15 @@ class Fleet:
         folder: Their folder.
         lease_seconds: The lease; short where only its end tells that a process is gone.
         poll_seconds: How often a process looks at its queues.
+        kills: How many of them are killed.
         store: A manager on their store.
     """
 
-    def __init__(self, folder: Path, lease_seconds: float, poll_seconds: float) -> None:
+    def __init__(self, folder: Path, lease_seconds: float, poll_seconds: float, *, kills: int = 3) -> None:
         self.folder = folder
         self.lease_seconds = lease_seconds
         self.poll_seconds = poll_seconds
+        self.kills = kills
         self.store = open_store(folder)
 
     def statuses(self) -> list[tuple[str, str]]:
@@ -131,7 +133,7 @@ def test_a_limit_holds_over_processes_that_are_killed(fleet: Fleet) -> None:
         _register_job()
         for n in range(60):
             producer.start_workflow("job", workflow_id=f"run-{n}", queue="narrow")
-        for turn in range(3):
+        for turn in range(fleet.kills):
             wait_until(lambda: effects.count("end") >= 20 * (turn + 1), timeout=30)  # noqa: B023 - called at once
             kill(consumers.pop(0), effects)
             consumers.append(begin(stack, CONSUMER, fleet))
@@ -168,7 +170,7 @@ def test_every_second_has_one_run_whoever_is_killed(fleet: Fleet) -> None:
     effects = Effects(fleet.folder / "effects")
     with ExitStack() as stack:
         processes = [begin(stack, SCHEDULER, fleet) for _ in range(3)]
-        for turn in range(3):
+        for turn in range(fleet.kills):
             wait_until(lambda: len(fleet.statuses()) >= 2 * (turn + 1), timeout=30)  # noqa: B023 - called at once
             kill(processes.pop(0), effects)
             processes.append(begin(stack, SCHEDULER, fleet))

@@ -56,7 +56,7 @@ def test_what_does_not_survive_is_noticed(tmp_path: Path, what: str) -> None:
     script = ACTIVITY + BROKEN[what]
     expected = undisturbed(tmp_path / "undisturbed", script)
     with pytest.raises(AssertionError, match="killed after a commit, at"):
-        survives_every_kill(tmp_path, script, "after a commit", expected)
+        survives_every_kill(tmp_path, script, "after a commit", expected, every=True)
 
 
 def test_what_survives_passes(tmp_path: Path) -> None:
@@ -67,4 +67,4 @@ def main():
 """
     expected = undisturbed(tmp_path / "undisturbed", script)
     assert expected.result == ["done", 3, None]
-    assert survives_every_kill(tmp_path, script, "after a commit", expected) >= 3
+    assert survives_every_kill(tmp_path, script, "after a commit", expected, every=True) >= 3

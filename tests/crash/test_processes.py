@@ -174,7 +174,7 @@ def test_a_reloader_does_not_double_runs(tmp_path: Path, effects: Effects) -> No
 
 # --- never "database is locked" ---------------------------------------------------------------------------------------
 
-RUNS_EACH = 100
+RUNS_EACH = 40
 BUSY = PRELUDE + f"""
 @activity
 def work(n):
