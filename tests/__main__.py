@@ -1,4 +1,4 @@
-"""Runs the suite, in three processes at once: most of it; the tests that kill or start processes; those on servers.
+"""Runs the suite, in three processes at once: most of it; the tests that kill processes; those on servers, and others.
 
 With arguments it is pytest with these arguments.
 """
@@ -15,8 +15,8 @@ from typing import IO
 
 _PYTEST = [sys.executable, "-m", "pytest"]
 _APART = ["tests/crash", "tests/test_docs.py", "tests/test_main.py"]
-_ON_SERVERS = ["tests/cosmos"]
-_SHOWN = [f"--ignore={path}" for path in (*_APART, *_ON_SERVERS)]
+_ON_SERVERS_AND_OTHERS = ["tests/cosmos", "tests/lifecycle", "tests/compat", "tests/threads", "tests/typing"]
+_SHOWN = [f"--ignore={path}" for path in (*_APART, *_ON_SERVERS_AND_OTHERS)]
 
 
 def main() -> int:
@@ -25,7 +25,7 @@ def main() -> int:
         return subprocess.run([*_PYTEST, *sys.argv[1:]], check=False).returncode
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
-        beside = [stack.enter_context(_silent(part)) for part in (_APART, _ON_SERVERS)]
+        beside = [stack.enter_context(_silent(part)) for part in (_APART, _ON_SERVERS_AND_OTHERS)]
         codes = [subprocess.run([*_PYTEST, *_SHOWN], stdin=subprocess.DEVNULL, check=False).returncode]
         for process, output in beside:
             codes.append(process.wait())

@@ -54,6 +54,7 @@ def requests(server: CosmosServer) -> dict[str, int]:
 
 def test_a_run_of_five_activities(cosmos_server: CosmosServer, quiet: Orchestrator, five: Any) -> None:
     quiet.start_workflow(five, 0).result(20)
+    wait_until(lambda: quiet._engine._busy == 0)
     cosmos_server.clear_log()
     workflow_id = quiet.invoke_workflow("five", total=0)
     wait_until(lambda: quiet._engine._busy == 0)
@@ -69,6 +70,7 @@ def test_a_run_of_five_activities(cosmos_server: CosmosServer, quiet: Orchestrat
 def test_a_replay_is_one_query(cosmos_server: CosmosServer, quiet: Orchestrator, five: Any) -> None:
     run = quiet.start_workflow(five, 0)
     run.result(20)
+    wait_until(lambda: quiet._engine._busy == 0)
     cosmos_server.clear_log()
     assert [outcome.output for outcome in quiet.db.load_outcomes(run.id)] == ["1", "2", "3", "4", "5"]
     assert requests(cosmos_server) == {"write": 0, "read": 0, "query": 1, "cross-partition query": 0}
