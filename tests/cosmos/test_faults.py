@@ -329,6 +329,22 @@ def test_a_message_whose_sender_died_is_delivered_by_the_next_look(
     assert read(dying, "parent").signals == 1
 
 
+def test_a_run_whose_maker_died_before_its_history_was_whole_gives_its_id_free(
+    cosmos_server: CosmosServer, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from py_orchestrate.db_manager import _cosmos_records
+
+    dying, other = account.manager(), account.manager()
+    with monkeypatch.context() as patch:
+        patch.setattr(dying._runs, "update", lambda *_: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):
+            dying.create_workflow(run_record("run"), steps=[step_record(0)])
+    assert (other.read_workflow("run"), other.page_workflows(), other.look().ready) == (None, [], frozenset())
+    monkeypatch.setattr(_cosmos_records, "_DRAFTED_WITHIN_SECONDS", -5)
+    assert other.create_workflow(run_record("run")) is None
+    assert read(other) == run_record("run")
+
+
 # --- whole programs ---------------------------------------------------------------------------------------------------
 
 
