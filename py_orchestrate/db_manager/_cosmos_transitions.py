@@ -150,11 +150,12 @@ def signalled(run: Document, signal: str) -> Document | None:
 
 
 def cancelled(run: Document) -> Document | None:
-    """It is to be cancelled."""
+    """It is to be cancelled; its end waits for no place in a queue."""
     if is_final(run):
         return None
     return changed(
         run,
+        lane="",
         status=PROCESSING,
         request=ControlRequest.CANCEL.value,
         signals=run["signals"] + 1,

@@ -22,7 +22,16 @@ from itertools import islice
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
-from ..models import ANY_SIGNAL, NEVER, ActivityStatus, EventRecord, StepRecord, WorkflowRecord, WorkflowStatus
+from ..models import (
+    ANY_SIGNAL,
+    NEVER,
+    ActivityStatus,
+    ControlRequest,
+    EventRecord,
+    StepRecord,
+    WorkflowRecord,
+    WorkflowStatus,
+)
 from ..queues import Queue
 from . import _documents as documents
 from ._claims import LONG_WAIT, Candidate, Claimer, Room, Usage, in_turn, mixed, room_of, starts_before
@@ -78,8 +87,9 @@ class Run:
 
     @property
     def lane(self) -> Lane:
-        """Where it stands when it is ready."""
-        return Lane(self.record.queue or "", self.record.name)
+        """Where it stands when it is ready; the end of one that is to be cancelled waits for no place in a queue."""
+        is_cancelled = self.record.request is ControlRequest.CANCEL
+        return Lane("" if is_cancelled else self.record.queue or "", self.record.name)
 
     @property
     def candidate(self) -> Candidate:
@@ -314,7 +324,8 @@ class Runs:
         return room_of(limits, Usage(len(held), held.count(claimer.owner), before), limit, now)
 
     def _note_start(self, queue: Queue | None, record: WorkflowRecord, now: datetime) -> None:
-        if queue is None or queue.starts_per_period is None or record.epoch != 1:
+        is_start = record.epoch == 1 and record.request is not ControlRequest.CANCEL
+        if queue is None or queue.starts_per_period is None or not is_start:
             return
         starts = self._starts.get(queue.name, ())
         self._starts[queue.name] = deque([*starts, now], queue.starts_per_period)

@@ -43,7 +43,10 @@ _NEW_TABLES = {
 }
 """The tables that a file of each version must not have yet."""
 
-_TABLES = """
+LANE = "CASE WHEN request = 'cancel' THEN '' ELSE queue END"
+"""The queue that a run waits in; as the index has it, or it would not be used."""
+
+_TABLES = f"""
 CREATE TABLE workflows (
     position INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -75,7 +78,7 @@ CREATE TABLE workflows (
 );
 CREATE INDEX workflows_by_name ON workflows (name);
 CREATE INDEX workflows_not_done ON workflows (status) WHERE status <> 'done';
-CREATE INDEX workflows_ready ON workflows (queue, name, epoch > 0, priority)
+CREATE INDEX workflows_ready ON workflows ({LANE}, name, epoch > 0, priority)
     WHERE status = 'processing' AND owner IS NULL AND wake_at IS NULL;
 CREATE INDEX workflows_waiting ON workflows (wake_at)
     WHERE status = 'processing' AND wake_at IS NOT NULL;

@@ -1,6 +1,7 @@
 """How the SQLite backend finds what an orchestrator may take, and claims it; on an open connection.
 
-What is ready stands in one index, by queue and name: a lane. Its queries step from lane to lane and look at the first
+What is ready stands in one index, by queue and name: a lane. Those that are to be cancelled are in no queue's lane, for
+their end waits for no place. Its queries step from lane to lane and look at the first
 of each, so that their cost grows with the lanes, not with the runs that wait in them.
 """
 
@@ -13,34 +14,35 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from ..models import WorkflowRecord
+from ..models import ControlRequest, WorkflowRecord
 from ..queues import Queue
 from ._claims import LONG_WAIT, Candidate, Claimer, Room, Usage, in_turn, mixed, room_of
+from ._migrations import LANE
 from ._sqlite_rows import WORKFLOW_COLUMNS, readable_records, time_text
 
 _READY = "status = 'processing' AND owner IS NULL AND wake_at IS NULL"
 
 _LANES = f"""
-WITH RECURSIVE lane (position, queue, name) AS (
-    SELECT position, queue, name FROM workflows
-    WHERE position = (SELECT position FROM workflows WHERE {_READY} ORDER BY queue, name LIMIT 1)
+WITH RECURSIVE lane (first, lane_queue, lane_name) AS (
+    SELECT position, {LANE}, name FROM workflows
+    WHERE position = (SELECT position FROM workflows WHERE {_READY} ORDER BY {LANE}, name LIMIT 1)
     UNION ALL
-    SELECT next.position, next.queue, next.name FROM lane JOIN workflows AS next ON next.position = coalesce(
+    SELECT position, {LANE}, name FROM lane JOIN workflows ON position = coalesce(
         (SELECT position FROM workflows
-         WHERE {_READY} AND queue = lane.queue AND name > lane.name ORDER BY name LIMIT 1),
-        (SELECT position FROM workflows WHERE {_READY} AND queue > lane.queue ORDER BY queue, name LIMIT 1))
+         WHERE {_READY} AND {LANE} = lane_queue AND name > lane_name ORDER BY name LIMIT 1),
+        (SELECT position FROM workflows WHERE {_READY} AND {LANE} > lane_queue ORDER BY {LANE}, name LIMIT 1))
 )
 """
-_READY_LANES = f"{_LANES} SELECT queue, name FROM lane"
+_READY_LANES = f"{_LANES} SELECT lane_queue, lane_name FROM lane"
 _LOOK = f"""
 {_LANES}
-SELECT 'lane', queue, name FROM lane
+SELECT 'lane', lane_queue, lane_name FROM lane
 UNION ALL SELECT 'wake', min(wake_at), NULL FROM workflows WHERE status = 'processing' AND wake_at IS NOT NULL
 UNION ALL SELECT 'tick', min(due_at), NULL FROM schedules WHERE due_at IS NOT NULL
 UNION ALL SELECT 'owner', id, queues FROM orchestrators
 """
 
-_IN_LANE = f"{_READY} AND queue = :queue AND name = :name AND (epoch > 0) = :begun"
+_IN_LANE = f"{_READY} AND {LANE} = :queue AND name = :name AND (epoch > 0) = :begun"
 _FIRST_IN_LANE = f"SELECT priority, position FROM workflows WHERE {_IN_LANE} ORDER BY priority, position LIMIT :limit"
 _FIRST_OF_EACH_PRIORITY = f"""
 WITH RECURSIVE level (priority) AS (
@@ -191,7 +193,8 @@ def _note_starts(
     """Keep the starts that a rate has to go by, and forget those that it no longer has to."""
     for record in claimed:
         queue = claimer.queues.get(record.queue or "")
-        if queue is None or queue.starts_per_period is None or record.epoch != 1:
+        is_start = record.epoch == 1 and record.request is not ControlRequest.CANCEL
+        if queue is None or queue.starts_per_period is None or not is_start:
             continue
         number = connection.execute(_LAST_START, (queue.name,)).fetchone()[0] + 1
         connection.execute("INSERT INTO queue_starts VALUES (?, ?, ?)", (queue.name, number, time_text(now)))

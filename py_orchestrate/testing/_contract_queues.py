@@ -145,6 +145,18 @@ class Queueing(QueueContract):
             claims = race([lambda: all_of(queued, "owner-a"), lambda: all_of(other, "owner-b")])
         assert sorted(claims[0] + claims[1]) == sorted(f"run-{n}" for n in range(60))
 
+    def test_one_that_is_to_be_cancelled_waits_for_no_place(self, queued: BaseDatabaseManager) -> None:
+        one = Queue("mail", concurrency=1, rate=(1, 60))
+        add(queued, "a", "b", "c")
+        add(queued, "d", queue="nobody's")
+        assert ids_of(claim(queued, 9, one)) == ["a"]
+        for workflow_id in ("c", "d"):
+            queued.cancel_workflow(workflow_id)
+        assert queued.look("owner-a", now=at(0), queues=[one]).ready == {"greet"}
+        assert sorted(ids_of(claim(queued, 9, one))) == ["c", "d"]
+        assert read(queued, "c").queue == "mail"
+        assert queued.look("owner-a", now=at(0), queues=[one]).ready == set()
+
     def test_how_the_queues_stand(self, queued: BaseDatabaseManager) -> None:
         queued.register_owner("owner-b", queues=["mail", "print"])
         add(queued, "m-0", "m-1", "m-2")

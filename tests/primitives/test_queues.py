@@ -232,8 +232,10 @@ def test_what_is_delayed_or_queued_can_be_cancelled(store: BaseDatabaseManager, 
         raise AssertionError("it ran")
 
     late = runner.start_workflow(never, queue="mail", delay=timedelta(days=1))
-    late.cancel()
-    assert late.wait(20)["status"] == "cancelled"
+    nobodys = runner.start_workflow(never, queue="nobody's")
+    for run in (late, nobodys):
+        run.cancel()
+        assert run.wait(20)["status"] == "cancelled"
 
 
 def test_a_second_start_with_a_key_finds_the_first_until_that_has_ended(
