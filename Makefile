@@ -28,7 +28,7 @@ test: ## run the test suite
 test-cosmos: ## run the tests of the Cosmos DB backend only
 	$(BOOTSTRAP) test
 	$(COSMOS)
-	@$(PY) -m pytest tests/cosmos $(ARGS)
+	@STORES=cosmos $(PY) -m pytest tests/cosmos tests/primitives $(ARGS)
 
 lint: ## check format, style, types, layers and pins
 	$(BOOTSTRAP) test lint

@@ -9,13 +9,9 @@ import pytest
 from . import accounts
 from .accounts import Account
 from .server import CosmosServer
+from .server_fixture import cosmos_server
 
-
-@pytest.fixture(scope="session")
-def cosmos_server() -> Iterator[CosmosServer]:
-    """Return the server of this run. Each test works in a database of its own on it."""
-    with CosmosServer() as server:
-        yield server
+__all__ = ["cosmos_server"]
 
 
 @pytest.fixture

@@ -158,7 +158,7 @@ def test_tasks_go_their_own_ways(store: BaseDatabaseManager, orchestrator: MakeO
             return name
 
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(branch(name, delay)) for name, delay in (("a", 0.05), ("b", 0.01))]
+            tasks = [group.create_task(branch(name, delay)) for name, delay in (("a", 0.5), ("b", 0.01))]
         return [*seen, *(task.result() for task in tasks)]
 
     runner = orchestrator(store, max_workers=1, poll_interval_seconds=0.01)
