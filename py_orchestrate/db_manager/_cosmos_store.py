@@ -80,14 +80,16 @@ class Store:
         container: The SDK's client of it.
         what: What it is, for messages.
         max_retries: How often a request is repeated where that is safe.
+        is_by_id: Whether each document is a partition of its own.
     """
 
-    def __init__(self, container: Any, what: str, *, max_retries: int) -> None:
+    def __init__(self, container: Any, what: str, *, max_retries: int, is_by_id: bool = False) -> None:
         from azure.core import MatchConditions, exceptions
 
         self.container = container
         self._what = what
         self._max_retries = max_retries
+        self._is_by_id = is_by_id
         self._if_match = MatchConditions.IfNotModified
         self._http_error = exceptions.HttpResponseError
         self._not_sent = exceptions.ServiceRequestError
@@ -156,10 +158,11 @@ class Store:
         try:
             created = self._written(partition, document["id"], mark, create)
         except Refused as refused:
+            self.forget_parts(small)
             if refused.current is None:  # deleted again meanwhile
                 return self.insert(partition, document)
             return refused.current
-        document["_etag"] = created["_etag"]
+        document |= {**small, "_etag": created["_etag"]}
         return None
 
     def update(
@@ -177,7 +180,7 @@ class Store:
 
         Raises:
             Refused: The document has been changed meanwhile, or one that is to be created is there; then nothing
-                was done.
+                was done, or, where it takes several batches, the first of them.
         """
         batches = _in_batches([
             (kind, what if isinstance(what, str) else self._with_parts(partition, what)) for kind, what in operations
@@ -203,7 +206,11 @@ class Store:
             results = self.container.execute_item_batch(batch, partition_key=partition)
             return {"_etag": results[len(parts) - 1]["eTag"]}
 
-        written = self._written(partition, document["id"], mark, commit)
+        try:
+            written = self._written(partition, document["id"], mark, commit)
+        except Refused:
+            self.forget_parts(changes)
+            raise
         document.update(changes)
         document["_etag"] = written["_etag"]
 
@@ -325,7 +332,7 @@ class Store:
         found = dict(document)
         for field, value in document.items():
             if isinstance(value, dict) and _PARTS in value:
-                found[field] = "".join(self._part(value["partition"], part) for part in value[_PARTS])
+                found[field] = "".join(self._part(value["partition"] or part, part) for part in value[_PARTS])
             elif field == "run":
                 found[field] = self.whole(value)
         return found
@@ -347,7 +354,8 @@ class Store:
         for field, value in document.items():
             if isinstance(value, str) and len(value) > LARGE:
                 parts = [value[first : first + _CHUNK] for first in range(0, len(value), _CHUNK)]
-                found[field] = {"partition": partition, _PARTS: [self._store_part(partition, part) for part in parts]}
+                ids = [self._store_part(partition, part) for part in parts]
+                found[field] = {"partition": None if self._is_by_id else partition, _PARTS: ids}
             elif field == "run":
                 found[field] = self._with_parts(partition, value)
         return found
@@ -356,8 +364,18 @@ class Store:
         mark = _new_mark()
         document_id = f"part-{mark}"
         document = {"id": document_id, "type": "part", "workflow_id": partition, "text": text, "marks": [mark]}
-        self._written(partition, document_id, mark, lambda: self.container.create_item(document))
+        own = document_id if self._is_by_id else partition
+        self._written(own, document_id, mark, lambda: self.container.create_item(document))
         return document_id
+
+    def forget_parts(self, document: Document) -> None:
+        """Delete what a document's large texts are stored in, where it is a partition of its own."""
+        for field, value in document.items():
+            if isinstance(value, dict) and _PARTS in value and value["partition"] is None:
+                for part in value[_PARTS]:
+                    self.delete_all(part, [part])
+            elif field == "run":
+                self.forget_parts(value)
 
 
 def _new_mark() -> str:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import heapq
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -57,6 +58,7 @@ _FINAL_STEPS = (ActivityStatus.COMPLETED.value, ActivityStatus.CANCELLED.value)
 _LOOK_LIMIT = 100
 _CANDIDATES = 20
 _SWEEP_EVERY_BEATS = 6
+_RESERVED_FOR_SECONDS = 60
 _MOST_DUES = 10_000
 
 _DUE = """
@@ -139,7 +141,7 @@ class CosmosDatabaseManager(CosmosRecordsManager):
         )
         what = f"the Cosmos DB database {database_id!r}"
         super().__init__(
-            Store(self.workflows_container, what, max_retries=max_retries),
+            Store(self.workflows_container, what, max_retries=max_retries, is_by_id=True),
             Store(self.activity_executions_container, what, max_retries=max_retries),
         )
         self._places = Places(self._shared, self._runs)
@@ -334,12 +336,13 @@ class CosmosDatabaseManager(CosmosRecordsManager):
     def create_workflow(
         self, record: WorkflowRecord, *, steps: Sequence[StepRecord] = (), events: Sequence[EventRecord] = ()
     ) -> WorkflowRecord | None:
-        """See the base class. One write; two with a deduplication key."""
+        """See the base class. One write; three with a deduplication key."""
         if record.owner is not None and not self._owners.may_be_born_to(record.owner):
             record = replace(record, owner=None)
         run = cosmos.run_document(record, self._next_position())
+        key: Document | None = None
         if record.deduplication_key is not None:
-            existing = self._reserve_key(run)
+            existing, key = self._reserve_key(run)
             if existing is not None:
                 return existing
         try:
@@ -350,31 +353,49 @@ class CosmosDatabaseManager(CosmosRecordsManager):
             raise
         if existing_run is not None and existing_run["position"] != run["position"]:
             return cosmos.record_of(self._runs.whole(existing_run))
-        run["_etag"] = (existing_run or run)["_etag"]  # stored by somebody else, who found its key
+        run["_etag"] = (existing_run or run)["_etag"]  # it may be stored by somebody else, who found its key
+        if key is not None:
+            self._settle_key(key, record.id)
         if record.owner is not None:
             self._hold(run)
         self._expect(run)
         return None
 
-    def _reserve_key(self, run: Document) -> WorkflowRecord | None:
-        """Give a run its deduplication key; return the run that has it."""
+    def _reserve_key(self, run: Document) -> tuple[WorkflowRecord | None, Document]:
+        """Give a run its deduplication key; return the run that has it, and the key's document.
+
+        The document has a copy of the run until that is stored. So whoever finds the key meanwhile can store the run
+        for its maker, who may have died; and a run that was stored, and deleted since, does not come back.
+        """
         document_id = self._places.key_id(run["lane"], run["deduplication_key"])
-        document = {"id": document_id, "type": cosmos.KEY, "run": run}
         while True:
-            found = self._shared.insert(document_id, dict(document))
+            document = {"id": document_id, "type": cosmos.KEY, "run": run}
+            found = self._shared.insert(document_id, document)
             if found is None:
-                return None
-            other = self.read_workflow(found["run"]["workflow_id"])
-            if other is None:  # it is being started, or whoever was about to has died: do it for them
-                self._insert_run(found["run"])
-                other = self.read_workflow(found["run"]["workflow_id"])
+                return None, document
+            workflow_id = found["run"]["workflow_id"]
+            other = self.read_workflow(workflow_id)
+            is_being_stored = "status" in found["run"] and time.time() - found["_ts"] < _RESERVED_FOR_SECONDS
+            if other is None and is_being_stored:
+                self._insert_run(self._shared.whole(found)["run"])
+                other = self.read_workflow(workflow_id)
             if other is not None and not other.status.is_final and other.deduplication_key is not None:
-                return other
+                return other, found
+            self._shared.forget_parts(found)
             try:
                 self._shared.update(document_id, found, {"run": run})
             except Refused:
                 continue
-            return None
+            return None, found
+
+    def _settle_key(self, key: Document, workflow_id: str) -> None:
+        """Note that the run that has a key is stored."""
+        parts = dict(key)
+        try:
+            self._shared.update(key["id"], key, {"run": {"workflow_id": workflow_id}})
+        except Refused:
+            return  # it has another run by now
+        self._shared.forget_parts(parts)
 
     def release_workflow(self, workflow_id: str, epoch: int) -> None:
         """See the base class."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
@@ -327,6 +328,36 @@ def test_a_message_whose_sender_died_is_delivered_by_the_next_look(
     assert read(dying, "parent").signals == 1
     dying.look(now=at(60 * 24 * 3650))
     assert read(dying, "parent").signals == 1
+
+
+@pytest.mark.parametrize("size", [1, 300_000])
+def test_a_run_whose_maker_died_with_its_key_is_stored_by_who_finds_the_key(
+    account: Account, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    dying, other = account.manager(), account.manager()
+    record = run_record("first", deduplication_key="key", input=json.dumps({"value": "x" * size}))
+    with monkeypatch.context() as patch:
+        patch.setattr(dying, "_insert_run", lambda *_: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):
+            dying.create_workflow(record)
+    assert other.read_workflow("first") is None
+    assert other.create_workflow(run_record("second", deduplication_key="key")) == record
+    assert read(other, "first") == record
+
+
+@pytest.mark.parametrize("size", [1, 300_000])
+def test_a_run_that_was_deleted_does_not_come_back_with_its_key(account: Account, size: int) -> None:
+    manager = account.manager()
+    value = json.dumps({"value": "x" * size})
+    assert manager.create_workflow(run_record("first", deduplication_key="key", input=value)) is None
+    manager.register_owner("owner-a")
+    (record,) = manager.claim_workflows("owner-a", ["greet"], 1)
+    manager.finish_workflow("first", record.epoch, run_end())
+    assert manager.delete_workflow("first")
+    assert manager.create_workflow(run_record("second", deduplication_key="key", input=value)) is None
+    assert [record.id for record in manager.page_workflows()] == ["second"]
+    kinds = Counter(item["type"] for item in account.container("workflows").read_all_items())
+    assert kinds == {"key": 1, "orchestrator": 1}  # no part of a large value is left
 
 
 def test_a_run_whose_maker_died_before_its_history_was_whole_gives_its_id_free(
