@@ -65,6 +65,14 @@ _RUN_FIELDS = (
 )
 _PRIORITY_OFFSET = 2**31
 
+OUTCOME_FIELDS = (
+    *("id", "type", "generation", *StepOutcome._fields),
+    # of 1.0.2's documents, and of those that their caller named
+    *("workflow_id", "execution_id", "activity_name", "input_data", "input_text", "output_data", "output_text"),
+    *("error_message", "created_at", "completed_at"),
+)
+"""What a replay needs of the documents of a run."""
+
 
 def time_text(moment: datetime) -> str:
     """Return UTC time in a fixed width, so that the order of texts is the order of times."""

@@ -21,6 +21,7 @@ from ..models import (
     EventRecord,
     QueueRecord,
     ScheduleRecord,
+    StepOutcome,
     StepRecord,
     WorkflowInstance,
     WorkflowRecord,
@@ -75,17 +76,28 @@ class CosmosRecordsManager(RecordDatabaseManager):
             return None
 
     def get_steps(self, workflow_id: str) -> list[StepRecord]:
-        """See the base class. One query in one partition, and a point read."""
+        """See the base class. One query in one partition."""
         found = self._documents_of(workflow_id)
+        steps = [cosmos.step_of(self._runs.whole(each)) for each in found if each.get("type") == cosmos.STEP]
+        return sorted([*self._foreign_steps(workflow_id, found), *steps])
+
+    def load_outcomes(self, workflow_id: str) -> list[StepOutcome]:
+        """See the base class. One query in one partition, for what a replay needs of each step and no more."""
+        found = self._documents_of(workflow_id, ", ".join(f"c.{field}" for field in cosmos.OUTCOME_FIELDS))
+        outcomes = [cosmos.outcome_of(self._runs.whole(each)) for each in found if each.get("type") == cosmos.STEP]
+        return sorted([*(step.outcome for step in self._foreign_steps(workflow_id, found)), *outcomes])
+
+    @staticmethod
+    def _foreign_steps(workflow_id: str, found: Iterable[Document]) -> list[StepRecord]:
+        """Return the steps that have an id of 1.0.2's, or of their caller's own."""
         foreign = [cosmos.execution_of(each) for each in found if each.get("type") in (None, cosmos.EXECUTION)]
         foreign.sort(key=lambda execution: execution.created_at)
-        steps = [cosmos.step_of(self._runs.whole(each)) for each in found if each.get("type") == cosmos.STEP]
-        return sorted([*documents.steps_from_executions(workflow_id, foreign), *steps])
+        return documents.steps_from_executions(workflow_id, foreign)
 
-    def _documents_of(self, workflow_id: str) -> list[Document]:
+    def _documents_of(self, workflow_id: str, fields: str = "*") -> list[Document]:
         """Return what a run has recorded, of its current generation."""
         query = (
-            "SELECT * FROM c WHERE c.workflow_id = @id "
+            f"SELECT {fields} FROM c WHERE c.workflow_id = @id "
             "AND (NOT IS_DEFINED(c.type) OR ARRAY_CONTAINS(['step', 'execution', 'run'], c.type))"
         )
         found = list(self._runs.query(query, {"id": workflow_id}, partition=workflow_id, page=1000))

@@ -402,12 +402,12 @@ class CosmosDatabaseManager(CosmosRecordsManager):
         self._let_go(self._change(workflow_id, lambda run: transitions.released(run, epoch)))
 
     def load_outcomes(self, workflow_id: str) -> list[StepOutcome]:
-        """See the base class. One query in one partition."""
-        steps = [step.outcome for step in self.get_steps(workflow_id)]
+        """See the base class. What is found is what the run's next writes go by."""
+        outcomes = super().load_outcomes(workflow_id)
         held = self._held.get(workflow_id)
         if held is not None:
-            held.steps = {step.sequence: step.status for step in steps}
-        return steps
+            held.steps = {outcome.sequence: outcome.status for outcome in outcomes}
+        return outcomes
 
     def record_steps(
         self,
@@ -493,7 +493,7 @@ class CosmosDatabaseManager(CosmosRecordsManager):
                         raise ClaimLostError(workflow_id, epoch) from refused
                     held.document = refused.current
                     if refused.status == CONFLICT:  # a step is there that was not known
-                        held.steps = {step.sequence: step.status for step in self.get_steps(workflow_id)}
+                        held.steps = {each.sequence: each.status for each in super().load_outcomes(workflow_id)}
                     continue
                 held.steps.update((step.sequence, step.status) for step in steps if self._may_store(held, step))
                 break
