@@ -14,6 +14,7 @@ from ._context import current_scope
 from ._control import Control
 from ._engine.engine import Engine
 from ._engine.exits import GRACE_SECONDS
+from ._engine.retention import checked_retention
 from ._identifiers import check_workflow_id, new_workflow_id
 from ._options import NO_RUN_OPTIONS, RunOptions
 from ._payloads import LimitedSerializer
@@ -26,7 +27,6 @@ from .decorators import get_registry
 from .errors import WorkflowConflictError, WorkflowNotFoundError
 from .models import WorkflowRecord, WorkflowStatus
 from .queues import Queue
-from .retry import seconds_of
 from .serialization import JsonSerializer, Serializer
 
 __all__ = ["Orchestrator", "WorkflowHandle"]
@@ -127,7 +127,8 @@ class Orchestrator:
             ending; then it fails with ``RecoveryLimitError``, for it may be what takes the process down. From the
             third crash on it waits before it goes on, longer and longer. ``None`` for no limit.
         retention: For how long runs that have ended are kept, in seconds or as a ``timedelta``; then they are deleted,
-            with their histories. ``None`` keeps them for ever.
+            with their histories. Or a dictionary of such times by status: ``{"done": 3600}`` keeps the failed and the
+            cancelled ones for ever, as ``None`` does all.
         max_payload_bytes: What one argument list, result, event or status may take in the store; more is refused with
             ``SerializationError``. ``None`` for no limit.
         queues: The queues whose runs this orchestrator takes up, beside those in no queue.
@@ -153,7 +154,7 @@ class Orchestrator:
         poll_interval_seconds: float = 1.0,
         lease_seconds: float = 30.0,
         max_recoveries: int | None = 10,
-        retention: float | timedelta | None = None,
+        retention: float | timedelta | Mapping[str, float | timedelta] | None = None,
         max_payload_bytes: int | None = None,
         queues: Iterable[Queue] = (),
         clock: Clock | None = None,
@@ -183,7 +184,7 @@ class Orchestrator:
             poll_interval_seconds=poll_interval_seconds,
             lease_seconds=lease_seconds,
             max_recoveries=max_recoveries,
-            kept_for=None if retention is None else timedelta(seconds=seconds_of(retention, "the retention")),
+            kept_for=checked_retention(retention),
             queues=consumed,
             closes_database=db_manager is None,
         )

@@ -15,7 +15,7 @@ import contextlib
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -33,6 +33,7 @@ from ..models import (
     WorkflowContinuation,
     WorkflowEnd,
     WorkflowRecord,
+    WorkflowStatus,
     WorkflowSuspension,
 )
 from ..queues import Queue
@@ -65,7 +66,7 @@ class Engine:
         poll_interval_seconds: float,
         lease_seconds: float,
         max_recoveries: int | None,
-        kept_for: timedelta | None,
+        kept_for: Mapping[WorkflowStatus, timedelta],
         queues: Sequence[Queue],
         closes_database: bool,
     ) -> None:

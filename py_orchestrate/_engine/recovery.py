@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Protocol, TypedDict
 
 from .._clock import Clock
 from ..db_manager.base import BaseDatabaseManager
 from ..errors import OrchestrateError
-from ..models import Outlook, WorkflowRecord
+from ..models import Outlook, WorkflowRecord, WorkflowStatus
 from ..queues import Queue
 from .retention import Retention
 from .runner import WorkflowRun
@@ -79,7 +80,13 @@ class RecoveryHost(Protocol):
 class RecoveryLoop:
     """Calls ``tick`` on a thread of its own, until stopped."""
 
-    def __init__(self, host: RecoveryHost, *, poll_interval_seconds: float, kept_for: timedelta | None = None) -> None:
+    def __init__(
+        self,
+        host: RecoveryHost,
+        *,
+        poll_interval_seconds: float,
+        kept_for: Mapping[WorkflowStatus, timedelta] = MappingProxyType({}),
+    ) -> None:
         self._host = host
         self._retention = Retention(host, kept_for)
         self._poll_interval = poll_interval_seconds

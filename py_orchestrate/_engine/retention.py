@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Protocol
 
 from .._clock import Clock
 from ..db_manager.base import BaseDatabaseManager
+from ..models import WorkflowStatus
+from ..retry import seconds_of
 
 PURGED_AT_ONCE = 100
 _LONGEST_INTERVAL_SECONDS = 60.0
 _BETWEEN_BATCHES_SECONDS = 0.05
+FINAL = tuple(status for status in WorkflowStatus if status.is_final)
 
 
 class RetentionHost(Protocol):
@@ -21,23 +25,60 @@ class RetentionHost(Protocol):
 
 
 class Retention:
-    """The rule of one orchestrator; where several have one, each of them deletes, and the shortest counts."""
+    """The rules of one orchestrator; where several have one, each of them deletes, and the shortest counts.
 
-    def __init__(self, host: RetentionHost, kept_for: timedelta | None) -> None:
+    Args:
+        host: The engine around.
+        kept_for: For how long runs are kept that have ended, by the status that they have ended with.
+    """
+
+    def __init__(self, host: RetentionHost, kept_for: Mapping[WorkflowStatus, timedelta]) -> None:
         self._host = host
         self._kept_for = kept_for
+        shortest = min((kept.total_seconds() for kept in kept_for.values()), default=0.0)
+        self._interval = min(_LONGEST_INTERVAL_SECONDS, max(1.0, shortest / 10))
         self._due = host.clock.monotonic()
 
     def seconds_to_turn(self, now: float) -> float:
         """Return in how many seconds the next turn is due."""
-        return float("inf") if self._kept_for is None else self._due - now
+        return self._due - now if self._kept_for else float("inf")
 
     def turn(self, now: float) -> None:
-        """Delete a batch, if the time has come."""
-        if self._kept_for is None or now < self._due:
+        """Delete a batch by each rule, if the time has come."""
+        if not self._kept_for or now < self._due:
             return
-        interval = min(_LONGEST_INTERVAL_SECONDS, max(1.0, self._kept_for.total_seconds() / 10))
-        self._due = now + interval  # first, so that a store that fails is not asked again at once
-        ended_before = self._host.clock.now() - self._kept_for
-        if self._host.database.purge_workflows(ended_before, limit=PURGED_AT_ONCE) == PURGED_AT_ONCE:
-            self._due = now + _BETWEEN_BATCHES_SECONDS
+        self._due = now + self._interval  # first, so that a store that fails is not asked again at once
+        moment = self._host.clock.now()
+        for kept, statuses in self._rules():
+            status = statuses[0] if len(statuses) == 1 else None
+            if (
+                self._host.database.purge_workflows(moment - kept, status=status, limit=PURGED_AT_ONCE)
+                == PURGED_AT_ONCE
+            ):
+                self._due = now + _BETWEEN_BATCHES_SECONDS
+
+    def _rules(self) -> list[tuple[timedelta, list[WorkflowStatus]]]:
+        """Return what is deleted at once: all of them where they are kept for the same time, else each by itself."""
+        if len(self._kept_for) == len(FINAL) and len(set(self._kept_for.values())) == 1:
+            return [(next(iter(self._kept_for.values())), list(self._kept_for))]
+        return [(kept, [status]) for status, kept in self._kept_for.items()]
+
+
+def checked_retention(retention: object) -> dict[WorkflowStatus, timedelta]:
+    """Return for how long runs are kept, by the status that they have ended with; empty for ever.
+
+    Raises:
+        TypeError: It is neither a time nor a mapping from statuses to times.
+        ValueError: A time is negative, or no run ends with a status.
+    """
+    if retention is None:
+        return {}
+    if not isinstance(retention, Mapping):
+        return dict.fromkeys(FINAL, timedelta(seconds=seconds_of(retention, "the retention")))
+    kept_for = {}
+    for key, value in retention.items():
+        if key not in [status.value for status in FINAL]:
+            known = ", ".join(repr(status.value) for status in FINAL)
+            raise ValueError(f"the retention is given for {known}, not for {key!r}")
+        kept_for[WorkflowStatus(key)] = timedelta(seconds=seconds_of(value, f"the retention of {key!r}"))
+    return kept_for

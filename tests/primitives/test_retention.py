@@ -157,7 +157,50 @@ def test_a_rule_deletes_what_has_ended_long_ago(
     wait_until(lambda: left() == {waiting.id})
 
 
-@pytest.mark.parametrize(("retention", "error"), [(-1, ValueError), ("1", TypeError), (float("nan"), ValueError)])
+def test_a_rule_may_keep_some_longer(memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, flow: Any) -> None:
+    clock = FakeClock()
+    kept = {"done": timedelta(hours=1), "failed": 24 * 3600}
+    runner = orchestrator(memory, clock=clock, retention=kept, poll_interval_seconds=0.01)
+
+    @workflow
+    def fails() -> None:
+        raise ValueError("as it should")
+
+    @workflow
+    def waits() -> None:
+        durable.wait_for_event("never")
+
+    done, failed, cancelled = runner.start_workflow(flow, 1), runner.start_workflow(fails), runner.start_workflow(waits)
+    cancelled.cancel()
+    for run in (done, failed, cancelled):
+        run.wait(10)
+
+    def left() -> set[str]:
+        clock.advance(0.1)
+        return {run["id"] for run in runner.list_workflows()}
+
+    assert left() == {done.id, failed.id, cancelled.id}
+    clock.advance(3600)
+    wait_until(lambda: left() == {failed.id, cancelled.id})
+    clock.advance(24 * 3600)
+    wait_until(lambda: left() == {cancelled.id})
+    clock.advance(365 * 24 * 3600)
+    assert left() == {cancelled.id}
+
+
+@pytest.mark.parametrize(
+    ("retention", "error"),
+    [
+        (-1, ValueError),
+        ("1", TypeError),
+        (float("nan"), ValueError),
+        ({"done": -1}, ValueError),
+        ({"done": "1"}, TypeError),
+        ({"processing": 1}, ValueError),
+        ({"gone": 1}, ValueError),
+        ({5: 1}, ValueError),
+    ],
+)
 def test_what_is_no_rule_is_refused(retention: Any, error: type[Exception], tmp_path: Path) -> None:
     with pytest.raises(error, match="the retention"):
         Orchestrator(tmp_path / "runs.db", retention=retention)
