@@ -93,7 +93,9 @@ class Store:
         self._if_match = MatchConditions.IfNotModified
         self._http_error = exceptions.HttpResponseError
         self._not_sent = exceptions.ServiceRequestError
-        self._azure_error = exceptions.AzureError
+        # Threads share the headers of the last response in azure-cosmos (4.17 at least), and where one changes them
+        # while another goes over them, that is Python's RuntimeError, after the request was served.
+        self._troubles = (exceptions.AzureError, RuntimeError)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -274,7 +276,7 @@ class Store:
         while True:
             try:
                 return write()
-            except self._azure_error as error:
+            except self._troubles as error:
                 status = getattr(error, "status_code", None)
                 if status in (_NOT_FOUND, CONFLICT, _PRECONDITION_FAILED):
                     current = self.read(partition, document_id)
@@ -294,7 +296,7 @@ class Store:
         while True:
             try:
                 return action()
-            except self._azure_error as error:
+            except self._troubles as error:
                 delay = self._delay(error, attempt, verb)
                 time.sleep(delay)
                 attempt += 1

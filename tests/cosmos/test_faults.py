@@ -187,6 +187,35 @@ def test_a_lost_answer_is_decided_by_reading_and_nothing_happens_twice(
     assert [entry["method"] for entry in cosmos_server.log() if entry["fault"] == kind] == [method]
 
 
+def test_threads_that_meet_in_the_clients_headers_do_no_harm(
+    manager: CosmosDatabaseManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client's own race: Python's error for it comes after the request was served."""
+    epoch = claim_run(manager)
+    container = manager._runs.container
+    troubles: list[str] = []
+
+    def troubled(name: str) -> Callable[..., Any]:
+        method = getattr(container, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            result = method(*args, **options)
+            if name not in troubles:
+                troubles.append(name)
+                raise RuntimeError("OrderedDict mutated during iteration")
+            return result
+
+        return call
+
+    for name in ("read_item", "execute_item_batch", "create_item"):
+        monkeypatch.setattr(container, name, troubled(name))
+    write(manager, epoch, 0)
+    assert read(manager).epoch == epoch
+    assert manager.create_workflow(run_record("other")) is None
+    assert sequences(manager) == [0]
+    assert sorted(troubles) == ["create_item", "execute_item_batch", "read_item"]
+
+
 def test_a_slow_answer_is_given_up_and_looked_up(cosmos_server: CosmosServer, account: Account) -> None:
     from azure.cosmos import CosmosClient
 
