@@ -75,7 +75,12 @@ class Schedules:
         """See ``Orchestrator.pause_schedule``."""
         refuse_in_workflow("pause_schedule")
         now = self._clock.now()
-        self._store(schedule_id, lambda stored: _existing(stored, schedule_id, is_paused=True, updated_at=now))
+
+        def paused(stored: ScheduleRecord | None) -> ScheduleRecord:
+            record = _existing(stored, schedule_id)
+            return record if record.is_paused else replace(record, is_paused=True, updated_at=now)
+
+        self._store(schedule_id, paused)
 
     def resume(self, schedule_id: str) -> None:
         """See ``Orchestrator.resume_schedule``."""
@@ -83,10 +88,11 @@ class Schedules:
         now = self._clock.now()
 
         def resumed(stored: ScheduleRecord | None) -> ScheduleRecord:
-            record = _existing(stored, schedule_id, is_paused=False, updated_at=now)
-            if stored is not None and not stored.is_paused:
-                return stored
-            return replace(record, next_at=next_tick(record.cron, record.timezone, now))
+            record = _existing(stored, schedule_id)
+            if not record.is_paused:
+                return record
+            next_at = next_tick(record.cron, record.timezone, now)
+            return replace(record, is_paused=False, next_at=next_at, updated_at=now)
 
         self._store(schedule_id, resumed)
 
@@ -133,12 +139,10 @@ def _redefined(stored: ScheduleRecord | None, fresh: ScheduleRecord) -> Schedule
     )
 
 
-def _existing(stored: ScheduleRecord | None, schedule_id: str, **changes: Any) -> ScheduleRecord:
+def _existing(stored: ScheduleRecord | None, schedule_id: str) -> ScheduleRecord:
     if stored is None:
         raise ScheduleNotFoundError(schedule_id)
-    if stored.is_paused is changes["is_paused"]:
-        return stored
-    return replace(stored, **changes)
+    return stored
 
 
 def _check(definition: Mapping[str, Any]) -> None:

@@ -15,9 +15,8 @@ import contextlib
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from .._clock import Clock
@@ -33,7 +32,6 @@ from ..models import (
     WorkflowContinuation,
     WorkflowEnd,
     WorkflowRecord,
-    WorkflowStatus,
     WorkflowSuspension,
 )
 from ..queues import Queue
@@ -42,6 +40,7 @@ from .bodies import BodyRunner
 from .exits import leave_at_exit
 from .leases import Leases
 from .recovery import QueueArguments, RecoveryLoop
+from .retention import Rules
 from .runner import WorkflowRun
 from .workers import EventLoopThread, WorkerPool
 
@@ -66,7 +65,7 @@ class Engine:
         poll_interval_seconds: float,
         lease_seconds: float,
         max_recoveries: int | None,
-        kept_for: Mapping[WorkflowStatus, timedelta],
+        kept_for: Rules,
         queues: Sequence[Queue],
         closes_database: bool,
     ) -> None:

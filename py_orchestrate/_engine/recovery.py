@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Protocol, TypedDict
@@ -17,9 +17,9 @@ from typing import Protocol, TypedDict
 from .._clock import Clock
 from ..db_manager.base import BaseDatabaseManager
 from ..errors import OrchestrateError
-from ..models import Outlook, WorkflowRecord, WorkflowStatus
+from ..models import Outlook, WorkflowRecord
 from ..queues import Queue
-from .retention import Retention
+from .retention import Retention, Rules
 from .runner import WorkflowRun
 from .scheduler import Scheduler
 
@@ -28,6 +28,14 @@ _logger = logging.getLogger(__name__)
 LINGER_SECONDS = 0.05
 _LONGEST_BACKOFF_SECONDS = 30.0
 _BETWEEN_POLLS = timedelta(milliseconds=20)
+_UNKNOWN_NAMES = (
+    "workflows are waiting whose names nobody has registered here: %s; they stay as they are until an "
+    "orchestrator that has imported them starts"
+)
+_UNCONSUMED = (
+    "workflows are waiting in queues that no orchestrator consumes: %s; they stay as they are until one starts with "
+    "Orchestrator(queues=[...])"
+)
 
 
 class QueueArguments(TypedDict, total=False):
@@ -85,7 +93,7 @@ class RecoveryLoop:
         host: RecoveryHost,
         *,
         poll_interval_seconds: float,
-        kept_for: Mapping[WorkflowStatus, timedelta] = MappingProxyType({}),
+        kept_for: Rules = MappingProxyType({}),
     ) -> None:
         self._host = host
         self._retention = Retention(host, kept_for)
@@ -195,8 +203,8 @@ class RecoveryLoop:
         self._expect_next(outlook.wake_at, left)
         if outlook.tick_at is not None and outlook.tick_at > now:
             self._remember(outlook.tick_at)
-        self._tell_of_unknown_names(waiting - names)
-        self._tell_of_unconsumed(unconsumed)
+        self._tell_once(self._unknown_names, waiting - names, _UNKNOWN_NAMES)
+        self._tell_once(self._unconsumed, unconsumed, _UNCONSUMED)
         runs = self._host.active_runs()
         requests = self._host.database.pending_requests(self._host.owner) if runs else {}
         for run in runs:
@@ -232,25 +240,13 @@ class RecoveryLoop:
                 self._host.free(reserved)
         return reserved
 
-    def _tell_of_unknown_names(self, names: Collection[str]) -> None:
-        unknown = set(names) - self._unknown_names
-        if unknown:
-            self._unknown_names |= unknown
-            _logger.warning(
-                "workflows are waiting whose names nobody has registered here: %s; they stay as they are until an "
-                "orchestrator that has imported them starts",
-                ", ".join(sorted(map(repr, unknown))),
-            )
-
-    def _tell_of_unconsumed(self, queues: Collection[str]) -> None:
-        unconsumed = set(queues) - self._unconsumed
-        if unconsumed:
-            self._unconsumed |= unconsumed
-            _logger.warning(
-                "workflows are waiting in queues that no orchestrator consumes: %s; they stay as they are until one "
-                "starts with Orchestrator(queues=[...])",
-                ", ".join(sorted(map(repr, unconsumed))),
-            )
+    @staticmethod
+    def _tell_once(told: set[str], found: Collection[str], text: str) -> None:
+        """Warn of what is found, but for what has been told of."""
+        new = set(found) - told
+        if new:
+            told |= new
+            _logger.warning(text, ", ".join(sorted(map(repr, new))))
 
     def _guarded(self, action: Callable[[], None]) -> bool:
         """Run the action; log what it raises, because the loop must go on. Return whether it succeeded."""

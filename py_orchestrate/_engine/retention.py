@@ -14,7 +14,8 @@ from ..retry import seconds_of
 PURGED_AT_ONCE = 100
 _LONGEST_INTERVAL_SECONDS = 60.0
 _BETWEEN_BATCHES_SECONDS = 0.05
-FINAL = tuple(status for status in WorkflowStatus if status.is_final)
+
+Rules = Mapping[WorkflowStatus | None, timedelta]
 
 
 class RetentionHost(Protocol):
@@ -29,10 +30,11 @@ class Retention:
 
     Args:
         host: The engine around.
-        kept_for: For how long runs are kept that have ended, by the status that they have ended with.
+        kept_for: For how long runs are kept that have ended, by the status that they have ended with; ``None`` is
+            every one.
     """
 
-    def __init__(self, host: RetentionHost, kept_for: Mapping[WorkflowStatus, timedelta]) -> None:
+    def __init__(self, host: RetentionHost, kept_for: Rules) -> None:
         self._host = host
         self._kept_for = kept_for
         shortest = min((kept.total_seconds() for kept in kept_for.values()), default=0.0)
@@ -49,23 +51,14 @@ class Retention:
             return
         self._due = now + self._interval  # first, so that a store that fails is not asked again at once
         moment = self._host.clock.now()
-        for kept, statuses in self._rules():
-            status = statuses[0] if len(statuses) == 1 else None
-            if (
-                self._host.database.purge_workflows(moment - kept, status=status, limit=PURGED_AT_ONCE)
-                == PURGED_AT_ONCE
-            ):
+        for status, kept in self._kept_for.items():
+            purged = self._host.database.purge_workflows(moment - kept, status=status, limit=PURGED_AT_ONCE)
+            if purged == PURGED_AT_ONCE:
                 self._due = now + _BETWEEN_BATCHES_SECONDS
 
-    def _rules(self) -> list[tuple[timedelta, list[WorkflowStatus]]]:
-        """Return what is deleted at once: all of them where they are kept for the same time, else each by itself."""
-        if len(self._kept_for) == len(FINAL) and len(set(self._kept_for.values())) == 1:
-            return [(next(iter(self._kept_for.values())), list(self._kept_for))]
-        return [(kept, [status]) for status, kept in self._kept_for.items()]
 
-
-def checked_retention(retention: object) -> dict[WorkflowStatus, timedelta]:
-    """Return for how long runs are kept, by the status that they have ended with; empty for ever.
+def checked_retention(retention: object) -> Rules:
+    """Return the rules; none for ever.
 
     Raises:
         TypeError: It is neither a time nor a mapping from statuses to times.
@@ -74,11 +67,12 @@ def checked_retention(retention: object) -> dict[WorkflowStatus, timedelta]:
     if retention is None:
         return {}
     if not isinstance(retention, Mapping):
-        return dict.fromkeys(FINAL, timedelta(seconds=seconds_of(retention, "the retention")))
-    kept_for = {}
+        return {None: timedelta(seconds=seconds_of(retention, "the retention"))}
+    kept_for: dict[WorkflowStatus | None, timedelta] = {}
+    final = [status.value for status in WorkflowStatus if status.is_final]
     for key, value in retention.items():
-        if key not in [status.value for status in FINAL]:
-            known = ", ".join(repr(status.value) for status in FINAL)
+        if key not in final:
+            known = ", ".join(map(repr, final))
             raise ValueError(f"the retention is given for {known}, not for {key!r}")
         kept_for[WorkflowStatus(key)] = timedelta(seconds=seconds_of(value, f"the retention of {key!r}"))
     return kept_for

@@ -31,7 +31,7 @@ from . import _cosmos_documents as cosmos
 from . import _cosmos_transitions as transitions
 from . import _documents as documents
 from ._cosmos_owners import Owners
-from ._cosmos_store import CONFLICT, Document, Operation, Refused, Store
+from ._cosmos_store import Document, Operation, Refused, Store
 from ._records import RecordDatabaseManager, queue_records, refuse_unfinished
 
 _logger = logging.getLogger(__name__)
@@ -64,8 +64,13 @@ class CosmosRecordsManager(RecordDatabaseManager):
 
     def read_workflow(self, workflow_id: str) -> WorkflowRecord | None:
         """See the base class. One point read."""
+        run = self._read_run(workflow_id)
+        return None if run is None else self._readable(run)
+
+    def _read_run(self, workflow_id: str) -> Document | None:
+        """Return a run's document, if it is whole."""
         run = self._runs.read(workflow_id, cosmos.RUN)
-        return None if run is None or run.get("type") != cosmos.RUN else self._readable(run)
+        return None if run is None or run.get("type") != cosmos.RUN else run
 
     def _readable(self, run: Document) -> WorkflowRecord | None:
         """Return the run that a document is; ``None`` for one that somebody damaged."""
@@ -112,7 +117,7 @@ class CosmosRecordsManager(RecordDatabaseManager):
         self, workflow_id: str, *, name: str | None = None, after: int = 0, limit: int | None = None
     ) -> list[EventRecord]:
         """See the base class. One query in one partition, and a point read."""
-        run = self._runs.read(workflow_id, cosmos.RUN)
+        run = self._read_run(workflow_id)
         forgotten = {} if run is None else run["forgotten"]
         query = (
             "SELECT * FROM c WHERE c.workflow_id = @id AND c.type = 'event' AND c.sequence > @after "
@@ -142,7 +147,7 @@ class CosmosRecordsManager(RecordDatabaseManager):
         values["status"] = None if status is None else status.value
         conditions = [f"c.{field} = @{field}" for field, value in values.items() if value is not None]
         if cursor is not None:
-            last = self._runs.read(cursor, cosmos.RUN)
+            last = self._read_run(cursor)
             if last is None:
                 raise LookupError(f"no workflow has the cursor's id {cursor!r}")
             conditions.append("c.position < @position")
@@ -175,7 +180,7 @@ class CosmosRecordsManager(RecordDatabaseManager):
 
     def delete_workflow(self, workflow_id: str) -> bool:
         """See the base class."""
-        run = self._runs.read(workflow_id, cosmos.RUN)
+        run = self._read_run(workflow_id)
         if run is None:
             return False
         refuse_unfinished(cosmos.record_of(run))
@@ -221,30 +226,24 @@ class CosmosRecordsManager(RecordDatabaseManager):
     # --- storing ------------------------------------------------------------------------------------------------------
 
     def _insert_run(
-        self, run: Document, steps: Iterable[StepRecord] = (), events: Sequence[EventRecord] = ()
+        self, run: Document, steps: Sequence[StepRecord] = (), events: Sequence[EventRecord] = ()
     ) -> Document | None:
         """Store a run with its history; return the one that has its id."""
         workflow_id = run["workflow_id"]
         history = [cosmos.step_document(workflow_id, run["generation"], step) for step in steps]
         history += [cosmos.event_document(workflow_id, event) for event in events]
-        if not history:
-            existing = self._runs.insert(workflow_id, run)
-            if existing is not None and self._is_abandoned(existing):
-                self._delete_run(existing)
-                return self._insert_run(run)
-            return existing
-        # It is not ready, and is seen by nobody as a run, until its history is there.
-        status, due = run["status"], run["due"]
-        run |= {"last_event": max((event.position for event in events), default=0)}
-        existing = self._runs.insert(workflow_id, run | {"type": _DRAFT, "due": None})
-        if existing is not None:
-            return existing
-        draft = self._runs.read(workflow_id, cosmos.RUN)
-        assert draft is not None  # noqa: S101 - nobody deletes a draft
-        operations = [("upsert", document) for document in history]
-        self._runs.update(workflow_id, draft, {"type": cosmos.RUN, "status": status, "due": due}, operations)
-        run["_etag"] = draft["_etag"]
-        return None
+        # With a history it is not ready, and is seen by nobody as a run, until that is there.
+        document = run | {"type": _DRAFT, "due": None} if history else run
+        existing = self._runs.insert(workflow_id, document)
+        if existing is not None and self._is_abandoned(existing):
+            self._delete_run(existing)
+            return self._insert_run(run, steps, events)
+        if existing is None and history:
+            last = max((event.position for event in events), default=0)
+            whole = {"type": cosmos.RUN, "due": run["due"], "last_event": last}
+            self._runs.update(workflow_id, document, whole, [("upsert", each) for each in history])
+            run["_etag"] = document["_etag"]
+        return existing
 
     @staticmethod
     def _is_abandoned(existing: Document) -> bool:
@@ -262,12 +261,12 @@ class CosmosRecordsManager(RecordDatabaseManager):
         fields_of: Callable[[Document], Document | None],
         operations: Sequence[Operation] = (),
     ) -> Document | None:
-        """Change a run, whoever holds it, by what it is when it is changed.
+        """Change a run, whoever holds it, by what it is when it is changed; the operations create nothing.
 
         Returns:
             The run as it is now; ``None`` where there is none, or ``fields_of`` returned ``None``.
         """
-        run = self._runs.read(workflow_id, cosmos.RUN)
+        run = self._read_run(workflow_id)
         while run is not None and run.get("type") == cosmos.RUN:
             fields = fields_of(run)
             if fields is None:
@@ -275,8 +274,6 @@ class CosmosRecordsManager(RecordDatabaseManager):
             try:
                 self._runs.update(workflow_id, run, fields, operations)
             except Refused as refused:
-                if refused.status == CONFLICT:  # one of the operations, not the run
-                    raise
                 run = refused.current
                 continue
             return run
@@ -362,7 +359,7 @@ class CosmosRecordsManager(RecordDatabaseManager):
 
     def save_activity_execution(self, execution: ActivityExecution) -> None:
         """See the base class."""
-        run = self._runs.read(execution.workflow_id, cosmos.RUN)
+        run = self._read_run(execution.workflow_id)
         if run is None:
             raise StorageError(f"no workflow has the id {execution.workflow_id!r} of the execution {execution.id!r}")
         (step,) = documents.steps_from_executions(execution.workflow_id, [execution])

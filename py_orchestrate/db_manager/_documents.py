@@ -26,6 +26,8 @@ from ..models import (
 )
 
 _COMPLETED = ActivityStatus.COMPLETED.value
+NEVER_REPLACED = (_COMPLETED, ActivityStatus.CANCELLED.value)
+"""The status of a step that is the last word; any other may go on, or run again."""
 _UNSUCCESSFUL_STEPS = (ActivityStatus.FAILED.value, ActivityStatus.RETRYING.value)
 _STATE = "step_state"
 _UNSUCCESSFUL = (WorkflowStatus.FAILED, WorkflowStatus.CANCELLED)

@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 from ..models import (
     ANY_SIGNAL,
     NEVER,
-    ActivityStatus,
     ControlRequest,
     EventRecord,
     StepRecord,
@@ -37,7 +36,6 @@ from . import _documents as documents
 from ._claims import LONG_WAIT, Candidate, Claimer, Room, Usage, in_turn, mixed, room_of, starts_before
 
 _PROCESSING = WorkflowStatus.PROCESSING
-_FINAL_STEPS = (ActivityStatus.COMPLETED.value, ActivityStatus.CANCELLED.value)
 
 
 class Lane(NamedTuple):
@@ -103,7 +101,7 @@ class Run:
         accepted: dict[int, StepRecord] = {}
         for step in steps:
             known = accepted.get(step.sequence) or self.steps.get(step.sequence)
-            if known is None or known.status not in _FINAL_STEPS:
+            if known is None or known.status not in documents.NEVER_REPLACED:
                 accepted[step.sequence] = step
         self.steps.update(accepted)
 

@@ -1,8 +1,8 @@
 """How the SQLite backend finds what an orchestrator may take, and claims it; on an open connection.
 
-What is ready stands in one index, by queue and name: a lane. Those that are to be cancelled are in no queue's lane, for
-their end waits for no place. Its queries step from lane to lane and look at the first
-of each, so that their cost grows with the lanes, not with the runs that wait in them.
+What is ready stands in one index, by queue and name: a lane. Its queries step from lane to lane and look at the first
+of each, so that their cost grows with the lanes, not with the runs that wait in them. Those that are to be cancelled
+are in no queue's lane, for their end waits for no place.
 """
 
 from __future__ import annotations

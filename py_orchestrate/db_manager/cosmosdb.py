@@ -41,6 +41,7 @@ from ..models import (
 from ..queues import Queue
 from . import _cosmos_documents as cosmos
 from . import _cosmos_transitions as transitions
+from . import _documents as documents
 from ._claims import Claimer, Room
 from ._cosmos_client import open_containers
 from ._cosmos_queues import Full, Places
@@ -54,7 +55,6 @@ _logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_FINAL_STEPS = (ActivityStatus.COMPLETED.value, ActivityStatus.CANCELLED.value)
 _LOOK_LIMIT = 100
 _CANDIDATES = 20
 _SWEEP_EVERY_BEATS = 6
@@ -291,7 +291,7 @@ class CosmosDatabaseManager(CosmosRecordsManager):
         """Return the runs that are the claimer's by a claim of which it was not known whether it was stored."""
         found = []
         for workflow_id in [each for each, owner in list(self._doubts.items()) if owner == claimer.owner][:limit]:
-            run = self._runs.read(workflow_id, cosmos.RUN)
+            run = self._read_run(workflow_id)
             if self._doubts.pop(workflow_id, None) is None:  # another thread was here
                 continue
             if run is not None and run["owner"] == claimer.owner and workflow_id not in self._held:
@@ -307,7 +307,7 @@ class CosmosDatabaseManager(CosmosRecordsManager):
     def _claim(self, candidate: Document, claimer: Claimer, now: datetime) -> WorkflowRecord | None:
         """Claim a run that was found ready; ``None`` if somebody else did, or it has no place, or cannot be read."""
         workflow_id = candidate["workflow_id"]
-        run = self._runs.read(workflow_id, cosmos.RUN)
+        run = self._read_run(workflow_id)
         if run is None or not transitions.is_claimable(run, now):
             return None
         if not self._places.take(claimer, run, now):
@@ -502,7 +502,7 @@ class CosmosDatabaseManager(CosmosRecordsManager):
         return held.document
 
     def _fenced_run(self, workflow_id: str, epoch: int) -> Document:
-        run = self._runs.read(workflow_id, cosmos.RUN)
+        run = self._read_run(workflow_id)
         if run is None:
             raise ClaimLostError(workflow_id, epoch)
         _check_fence(run, workflow_id, epoch)
@@ -510,7 +510,7 @@ class CosmosDatabaseManager(CosmosRecordsManager):
 
     @staticmethod
     def _may_store(held: _Held, step: StepRecord) -> bool:
-        return held.steps.get(step.sequence) not in _FINAL_STEPS
+        return held.steps.get(step.sequence) not in documents.NEVER_REPLACED
 
     def _step_operations(self, held: _Held, steps: Sequence[StepRecord]) -> list[Operation]:
         """Return the operations that store steps; one that is not known is created, so that none is replaced by it."""
@@ -518,7 +518,7 @@ class CosmosDatabaseManager(CosmosRecordsManager):
         latest: dict[int, StepRecord] = {}
         for step in steps:
             known = latest.get(step.sequence)
-            if known is None or known.status not in _FINAL_STEPS:
+            if known is None or known.status not in documents.NEVER_REPLACED:
                 latest[step.sequence] = step
         return [
             (
@@ -606,7 +606,7 @@ class CosmosDatabaseManager(CosmosRecordsManager):
 
     def add_event(self, workflow_id: str, event: EventRecord) -> None:
         """See the base class. One read and one write."""
-        run = self._runs.read(workflow_id, cosmos.RUN)
+        run = self._read_run(workflow_id)
         while run is not None and (fields := transitions.signalled(run, f"event:{event.name}")) is not None:
             position = run["last_event"] + 1
             document = cosmos.event_document(workflow_id, replace(event, position=position))
@@ -659,7 +659,7 @@ class CosmosDatabaseManager(CosmosRecordsManager):
         self, workflow_id: str, epoch: int, drop: Iterable[int], replace: Sequence[StepRecord] = ()
     ) -> None:
         """See the base class."""
-        run = self._runs.read(workflow_id, cosmos.RUN)
+        run = self._read_run(workflow_id)
         stored: dict[str, str] = {}
         if run is not None:
             query = "SELECT c.id, c.status FROM c WHERE c.workflow_id = @id AND c.type = 'step'"
@@ -671,7 +671,9 @@ class CosmosDatabaseManager(CosmosRecordsManager):
             operations: list[Operation] = [("delete", each) for each in ids if each in stored]
             new = [cosmos.step_document(workflow_id, run["generation"], step) for step in replace]
             operations += [
-                ("upsert", each) for each in new if each["id"] in ids or stored.get(each["id"]) not in _FINAL_STEPS
+                ("upsert", each)
+                for each in new
+                if each["id"] in ids or stored.get(each["id"]) not in documents.NEVER_REPLACED
             ]
             try:
                 self._runs.update(workflow_id, run, transitions.reopened(run), operations)
