@@ -79,8 +79,9 @@ def test_poison_is_set_aside_and_the_others_go_on(tmp_path: Path) -> None:
 
     with Orchestrator(tmp_path / "runs.db") as orchestrator:
         run = orchestrator.get_handle("poison")
+        # Step 1 is recorded as running where the body took so long to kill that the background loop saw it.
         with pytest.raises(
-            WorkflowFailedError, match=r"has died 5 times in a row, in or after step 0 \(act\)"
+            WorkflowFailedError, match=r"has died 5 times in a row, in or after step [01] \(act\)"
         ) as caught:
             run.result()
         assert isinstance(caught.value.__cause__, RecoveryLimitError)
