@@ -13,7 +13,10 @@ General layout, from the top down; each layer imports only what is below it:
 * ``retry``, ``_options``: how an activity is run, and a workflow; ``queues``, ``_cron``: limits and times.
 * ``db_manager/``: the storage interface and its backends.
 * ``serialization``, ``_payloads``, ``_failures``: values and exceptions as text, and how large they may be.
-* ``models``, ``errors``: plain data, and every exception.
+* ``models``, ``_instances``, ``errors``: plain data, 1.0.2's records, and every exception; ``_signatures``, ``_times``:
+  how functions and times are given.
+
+What few programs need is imported when it is used first, here and below.
 """
 
 from __future__ import annotations
@@ -24,18 +27,17 @@ from . import durable
 from .db_manager import (
     BaseDatabaseManager,
     DatabaseManager,
-    MemoryDatabaseManager,
     SQLiteDatabaseManager,
 )
 from .decorators import activity, workflow
 from .errors import WorkflowCancelled
 from .models import WorkflowStatus
 from .orchestrator import Orchestrator, WorkflowHandle
-from .queues import Queue
-from .retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from .db_manager import CosmosDatabaseManager
+    from .db_manager import CosmosDatabaseManager, MemoryDatabaseManager
+    from .queues import Queue
+    from .retry import RetryPolicy
 
 __all__ = [
     "BaseDatabaseManager",
@@ -55,12 +57,20 @@ __all__ = [
 ]
 
 
+_LATE = {
+    "CosmosDatabaseManager": "db_manager",
+    "MemoryDatabaseManager": "db_manager",
+    "Queue": "queues",
+    "RetryPolicy": "retry",
+}
+
+
 def __getattr__(name: str) -> Any:
     """Resolve what is costly to import on first use."""
-    if name == "CosmosDatabaseManager":
-        from .db_manager import CosmosDatabaseManager
+    if name in _LATE:
+        from importlib import import_module
 
-        return CosmosDatabaseManager
+        return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 

@@ -18,6 +18,7 @@ from ._engine.engine import Engine
 from ._engine.retention import PURGED_AT_ONCE
 from ._failures import origin_of_failure
 from ._identifiers import check_name, check_workflow_id, new_workflow_id
+from ._times import seconds_of, utc_of
 from .db_manager.base import BaseDatabaseManager
 from .errors import WorkflowConflictError, WorkflowNotFoundError, WorkflowStateError
 from .models import (
@@ -28,7 +29,6 @@ from .models import (
     WorkflowRecord,
     WorkflowStatus,
 )
-from .retry import seconds_of, utc_of
 from .serialization import Serializer
 
 _COMPLETED = ActivityStatus.COMPLETED.value

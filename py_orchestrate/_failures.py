@@ -10,7 +10,6 @@ made from the stored document, in the first run as in a replay, so the two canno
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import sys
@@ -306,6 +305,8 @@ def _made(cls: type[BaseException], arguments: list[Any]) -> BaseException:
 
 
 def _set_attribute(error: BaseException, name: str, value: Any) -> None:
+    import inspect  # takes long to import, and is seldom needed
+
     member = inspect.getattr_static(type(error), name, None)
     if isinstance(member, MemberDescriptorType):
         member.__set__(error, value)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 
 from .errors import InvalidWorkflowIdError
 
@@ -27,7 +26,8 @@ def new_workflow_id() -> str:
     value = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | tail
     value = value & ~(0xF000 << 64) | 0x7000 << 64
     value = value & ~(0xC000 << 48) | 0x8000 << 48
-    return str(uuid.UUID(int=value))
+    digits = f"{value:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def check_workflow_id(workflow_id: object) -> str:

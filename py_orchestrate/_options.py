@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor
-from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ._identifiers import check_name, check_workflow_id
-from .retry import RetryPolicy, later, seconds_of
+from ._times import later, seconds_of
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+    from typing import TypedDict, Unpack
+
+    from .retry import RetryPolicy
+
+    class ActivityChanges(TypedDict, total=False):
+        """The options that ``@activity`` and ``activity.options`` take."""
+
+        executor: Executor | Callable[[], Executor] | None
+        retry: RetryPolicy | None
+        timeout: float | timedelta | None
+        total_timeout: float | timedelta | None
+        heartbeat_timeout: float | timedelta | None
+
+    class RunFields(TypedDict):
+        """The fields of a ``WorkflowRecord`` that options set."""
+
+        queue: str | None
+        priority: int
+        deduplication_key: str | None
+        wake_at: datetime | None
+        deadline: datetime | None
 
 
-class ActivityChanges(TypedDict, total=False):
-    """The options that ``@activity`` and ``activity.options`` take."""
-
-    executor: Executor | Callable[[], Executor] | None
-    retry: RetryPolicy | None
-    timeout: float | timedelta | None
-    total_timeout: float | timedelta | None
-    heartbeat_timeout: float | timedelta | None
-
-
-class ActivityDeclaration(ActivityChanges, total=False):
-    """The options that ``@activity`` takes beside."""
-
-    transactional: bool
-    version: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActivityOptions:
+class ActivityOptions(NamedTuple):
     """The options of an activity; times in seconds.
 
     Attributes:
@@ -78,12 +82,12 @@ class ActivityOptions:
             ValueError: A time is not positive, or options do not go together.
         """
         checked: dict[str, Any] = {}
-        known = [field.name for field in fields(self) if field.name not in ("transactional", "version")]
+        known = [name for name in self._fields if name not in ("transactional", "version")]
         for name, value in changes.items():
             if name not in known:
                 raise TypeError(f"an activity has no option {name!r}; there are {', '.join(known)}")
             checked[name] = _checked(name, value)
-        changed = replace(self, **checked) if checked else self
+        changed = self._replace(**checked) if checked else self
         _check_together(changed)
         return changed
 
@@ -91,18 +95,7 @@ class ActivityOptions:
 NO_OPTIONS: Final = ActivityOptions()
 
 
-class RunFields(TypedDict):
-    """The fields of a ``WorkflowRecord`` that options set."""
-
-    queue: str | None
-    priority: int
-    deduplication_key: str | None
-    wake_at: datetime | None
-    deadline: datetime | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
+class RunOptions(NamedTuple):
     """The options of one run.
 
     Attributes:
@@ -158,7 +151,7 @@ class RunOptions:
             "delay": None if delay is None else seconds_of(delay, "a workflow's delay"),
             "deduplication_key": deduplication_key,
         }
-        return replace(self, **{name: value for name, value in changes.items() if value is not None})
+        return self._replace(**{name: value for name, value in changes.items() if value is not None})
 
     @property
     def needs_queues(self) -> bool:
@@ -229,6 +222,8 @@ def _checked(name: str, value: object) -> object:
     if value is None:
         return None
     if name == "retry":
+        from .retry import RetryPolicy
+
         if not isinstance(value, RetryPolicy):
             raise TypeError(f"an activity's retry is a RetryPolicy, not {type(value).__name__}")
         return value

@@ -8,7 +8,6 @@ for each function and kept beside them.
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 import os
 import threading
@@ -16,12 +15,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ._options import NO_OPTIONS, ActivityOptions
+from ._signatures import Parameters, annotations_of, innermost, is_coroutine_function
 from .errors import ActivityNotFoundError, DuplicateNameError, WorkflowNotFoundError
 from .serialization import known_types
 
 _logger = logging.getLogger(__name__)
-
-_NAMED_KINDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class Definition:
@@ -34,6 +32,7 @@ class Definition:
         name: The registered name.
         function: The function itself.
         is_async: Whether calling it gives a coroutine.
+        parameters: Its parameters, but for one that the library fills.
         options: How an activity is run.
         version: The version of a workflow's code; that of an activity is one of its options.
     """
@@ -50,35 +49,15 @@ class Definition:
         self.options = options
         self.version = version
         self.is_async = is_coroutine_function(function)
-        self.signature = inspect.signature(function)
-        if options.transactional:  # its first parameter is the library's to fill
-            parameters_ = list(self.signature.parameters.values())[1:]
-            self.signature = self.signature.replace(parameters=parameters_)
-        parameters = self.signature.parameters.values()
-        self._is_plain = all(parameter.kind in _NAMED_KINDS for parameter in parameters)
-        positional = [p for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
-        self._names = tuple(parameter.name for parameter in positional)
-        required = sum(1 for parameter in positional if parameter.default is inspect.Parameter.empty)
-        needs_keywords = any(
-            p.kind is inspect.Parameter.KEYWORD_ONLY and p.default is inspect.Parameter.empty for p in parameters
-        )
-        self._not_keywords = {
-            f"**{p.name}" if p.kind is inspect.Parameter.VAR_KEYWORD else p.name
-            for p in parameters
-            if p.kind not in _NAMED_KINDS
-        }
-        # How many arguments can be bound by position alone without asking inspect, which costs more than the rest of
-        # a recorded call.
-        self._quick = range(required, len(positional) + 1) if self._is_plain and not needs_keywords else range(0)
+        self.parameters = Parameters(function, skip_first=options.transactional)  # that is the library's to fill
 
     @functools.cached_property
     def types(self) -> Mapping[str, type]:
         """The classes that the annotations name; they let a class that no module holds come back typed."""
         try:
-            hints = inspect.get_annotations(inspect.unwrap(self.function), eval_str=True)
+            return known_types(*annotations_of(self.function).values())
         except Exception:  # noqa: BLE001 - an annotation that cannot be evaluated names no class
             return {}
-        return known_types(*hints.values())
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments by name; defaults are left to the function.
@@ -86,18 +65,23 @@ class Definition:
         Raises:
             TypeError: They do not fit the signature; with Python's own text.
         """
-        if not kwargs and len(args) in self._quick:
-            return dict(zip(self._names, args, strict=False))
-        arguments = dict(self.signature.bind(*args, **kwargs).arguments)
-        if self._is_plain:
-            return arguments
+        bound = self.parameters.bind(args, kwargs)
+        return self._bind_by_signature(args, kwargs) if bound is None else bound
+
+    def _bind_by_signature(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        signature = self.parameters.signature
+        taken = {
+            each.name
+            for each in signature.parameters.values()
+            if each.kind in (each.POSITIONAL_ONLY, each.VAR_POSITIONAL)
+        }
         bound: dict[str, Any] = {}
-        for name, value in arguments.items():
-            kind = self.signature.parameters[name].kind
-            if kind is inspect.Parameter.VAR_KEYWORD:
-                bound.update({f"**{name}": value} if value.keys() & self._not_keywords else value)
+        for name, value in signature.bind(*args, **kwargs).arguments.items():
+            parameter = signature.parameters[name]
+            if parameter.kind is parameter.VAR_KEYWORD:
+                bound.update({f"**{name}": value} if value.keys() & {*taken, f"**{name}"} else value)
             else:
-                bound[name] = list(value) if kind is inspect.Parameter.VAR_POSITIONAL else value
+                bound[name] = list(value) if parameter.kind is parameter.VAR_POSITIONAL else value
         return bound
 
     def call(self, arguments: dict[str, Any], *first: Any) -> Any:
@@ -106,25 +90,25 @@ class Definition:
         Raises:
             TypeError: They do not fit the signature, for example because the code changed.
         """
-        if self._is_plain:
+        if self.parameters.are_named:
             return self.function(*first, **arguments)
         rest = dict(arguments)
         args: list[Any] = list(first)
         kwargs: dict[str, Any] = {}
-        parameters = self.signature.parameters.values()
-        variadic = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL), None)
+        parameters = self.parameters.signature.parameters.values()
+        variadic = next((each.name for each in parameters if each.kind is each.VAR_POSITIONAL), None)
         for parameter in parameters:
-            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            if parameter.kind is parameter.VAR_KEYWORD:
                 rest |= rest.pop(f"**{parameter.name}", {})  # the last parameter, so the others have taken theirs
                 continue
             if parameter.name not in rest:
                 continue
             value = rest.pop(parameter.name)
-            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            if parameter.kind is parameter.VAR_POSITIONAL:
                 args.extend(value)
-            elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            elif parameter.kind is parameter.KEYWORD_ONLY:
                 kwargs[parameter.name] = value
-            elif parameter.kind is inspect.Parameter.POSITIONAL_ONLY or (variadic and arguments.get(variadic)):
+            elif parameter.kind is parameter.POSITIONAL_ONLY or (variadic and arguments.get(variadic)):
                 args.append(value)
             else:
                 kwargs[parameter.name] = value
@@ -230,25 +214,9 @@ class WorkflowRegistry:
             functions[name] = function
 
 
-def is_coroutine_function(function: Callable[..., Any]) -> bool:
-    """Return whether calling ``function`` gives a coroutine, also for a partial or an object with ``__call__``."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(type(function), "__call__", None)  # noqa: B004 - the method is wanted, not whether it is there
-    )
-
-
-def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
-    function = inspect.unwrap(function)
-    while isinstance(function, functools.partial):
-        function = inspect.unwrap(function.func)
-    return function
-
-
 def _file(function: Callable[..., Any]) -> str:
     """Return what tells one source from another: the file, or the module where there is none (a notebook's cell)."""
-    function = _innermost(function)
+    function = innermost(function)
     code = getattr(function, "__code__", None)
     path = getattr(code, "co_filename", None)
     if path and os.path.exists(path):
@@ -257,7 +225,7 @@ def _file(function: Callable[..., Any]) -> str:
 
 
 def _place(function: Callable[..., Any]) -> str:
-    function = _innermost(function)
+    function = innermost(function)
     code = getattr(function, "__code__", None)
     name = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code is not None else name

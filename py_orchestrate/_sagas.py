@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -102,6 +101,8 @@ class Saga:
         """
         if not self._close(error):
             return
+        import inspect  # takes long to import; an async workflow has it anyway
+
         failures = []
         with _shield():
             while self._compensations:

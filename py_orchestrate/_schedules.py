@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from ._clock import Clock
@@ -78,7 +77,7 @@ class Schedules:
 
         def paused(stored: ScheduleRecord | None) -> ScheduleRecord:
             record = _existing(stored, schedule_id)
-            return record if record.is_paused else replace(record, is_paused=True, updated_at=now)
+            return record if record.is_paused else record._replace(is_paused=True, updated_at=now)
 
         self._store(schedule_id, paused)
 
@@ -92,7 +91,7 @@ class Schedules:
             if not record.is_paused:
                 return record
             next_at = next_tick(record.cron, record.timezone, now)
-            return replace(record, is_paused=False, next_at=next_at, updated_at=now)
+            return record._replace(is_paused=False, next_at=next_at, updated_at=now)
 
         self._store(schedule_id, resumed)
 
@@ -112,7 +111,7 @@ class Schedules:
             changed = change(stored)
             if changed == stored:
                 return stored
-            record = replace(changed, revision=1 if stored is None else stored.revision + 1)
+            record = changed._replace(revision=1 if stored is None else stored.revision + 1)
             if self._database.store_schedule(record):
                 self._engine.wake()
                 return record
@@ -128,8 +127,7 @@ def _redefined(stored: ScheduleRecord | None, fresh: ScheduleRecord) -> Schedule
     if all(getattr(stored, field) == getattr(fresh, field) for field in _DEFINITION):
         return stored
     moved = (stored.cron, stored.timezone) != (fresh.cron, fresh.timezone)
-    return replace(
-        fresh,
+    return fresh._replace(
         is_paused=stored.is_paused,
         next_at=fresh.next_at if moved else stored.next_at,
         waiting=stored.waiting if fresh.overlap == "queue" else (),

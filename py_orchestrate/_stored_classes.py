@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
+
+MARK = "$py"
+"""The key by which an object in stored JSON is known for a tagged value."""
 
 ENUM, NAMED_TUPLE, MODEL, DATACLASS = "enum", "namedtuple", "model", "dataclass"
 
@@ -24,7 +26,7 @@ def class_kind(cls: type) -> str | None:
         return NAMED_TUPLE if isinstance(getattr(cls, "_fields", None), tuple) else None
     if model_base() in cls.__mro__:
         return MODEL
-    return DATACLASS if dataclasses.is_dataclass(cls) else None
+    return DATACLASS if hasattr(cls, "__dataclass_fields__") else None
 
 
 def model_base() -> Any:

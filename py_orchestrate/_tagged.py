@@ -41,6 +41,7 @@ from ._json_text import dump
 from ._stored_classes import (
     DATACLASS,
     ENUM,
+    MARK,
     MODEL,
     NAMED_TUPLE,
     attributes,
@@ -51,7 +52,6 @@ from ._stored_classes import (
 )
 from .errors import SerializationError
 
-MARK: Final = "$py"
 MAX_DEPTH: Final = 200
 """Levels of containers in the tagged form; each is up to four levels of JSON, and ``json`` stops at about 1000."""
 

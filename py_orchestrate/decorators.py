@@ -9,19 +9,24 @@ callable with the wrapped function's name, documentation and signature, so that 
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import Executor
 from datetime import timedelta
-from typing import Any, Concatenate, Literal, Protocol, Unpack, cast, overload
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, Protocol, Unpack, cast, overload
 
 from ._context import Scope, calling_scope, workflow_scope
 from ._futures import DurableFuture, awaited, in_async_workflow, results_of
 from ._identifiers import check_name
-from ._options import NO_OPTIONS, NO_RUN_OPTIONS, ActivityChanges, ActivityOptions, RunOptions, checked_version
-from ._registry import WorkflowRegistry, is_coroutine_function
+from ._options import NO_OPTIONS, NO_RUN_OPTIONS, ActivityOptions, RunOptions, checked_version
+from ._registry import WorkflowRegistry
+from ._signatures import Parameters, is_coroutine_function, is_generator_function
 from .errors import DurableCallError
-from .retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from ._options import ActivityChanges
+    from .retry import RetryPolicy
 
 __all__ = ["Activity", "Workflow", "activity", "get_registry", "workflow"]
 
@@ -392,21 +397,21 @@ def _check(kind: str, function: Any, name: str | None) -> str:
         raise TypeError(f"@{kind} decorates a function, not {type(function).__name__}")
     if isinstance(function, Activity | Workflow):
         raise TypeError(f"{shown!r} is decorated twice; keep one of the decorators")
-    if inspect.isclass(function):
+    if isinstance(function, type):
         raise TypeError(f"{kind} {shown!r} is a class; decorate a function that makes the object")
-    inner = _innermost(function)
-    if inspect.ismethod(function) or _is_method(inner):
+    inner = _without_partials(function)
+    if isinstance(function, MethodType) or _is_method(inner):
         raise TypeError(
             f"{kind} {shown!r} is a method, whose object could not be stored; make it a function or a @staticmethod, "
             "and pass what it needs as arguments"
         )
-    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+    if is_generator_function(inner):
         raise TypeError(f"{kind} {shown!r} is a generator, which cannot be stored; return a list instead")
     found = name or getattr(function, "__name__", None)
     if not found or found == "<lambda>":
         raise TypeError(f"{kind} {shown!r} has no name of its own; give it one, as in {kind}('name')(function)")
     try:
-        inspect.signature(function)
+        Parameters(function)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{kind} {shown!r} has no signature that can be read; wrap it in a def") from error
     return str(found)
@@ -420,12 +425,12 @@ def _check_executor(name: str, function: Callable[..., Any], options: ActivityOp
 def _check_transactional(name: str, function: Callable[..., Any]) -> None:
     if is_coroutine_function(function):
         raise TypeError(f"transactional activity {name!r} is async; make it a plain def")
-    kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
-    if not kinds or kinds[0] not in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD):
+    first = next(iter(Parameters(function).signature.parameters.values()), None)
+    if first is None or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
         raise TypeError(f"transactional activity {name!r} takes no connection: make that its first parameter")
 
 
-def _innermost(function: Any) -> Any:
+def _without_partials(function: Any) -> Any:
     while isinstance(function, functools.partial):
         function = function.func
     return function
@@ -438,7 +443,7 @@ def _is_method(function: Any) -> bool:
     if not owner or owner == "<locals>":
         return False
     try:
-        parameters = list(inspect.signature(function).parameters)
+        parameters = Parameters(function).names
     except (TypeError, ValueError):
         return False
     return bool(parameters) and parameters[0] in ("self", "cls")

@@ -9,21 +9,22 @@ import json
 import logging
 import random as _random
 import sys
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from ._context import ActivityScope, Scope, WorkflowScope, calling_scope, current_scope, workflow_scope
 from ._futures import DurableFuture, awaited, in_async_workflow
 from ._identifiers import check_name
 from ._options import NO_RUN_OPTIONS
 from ._sagas import Saga
+from ._times import later, seconds_of, utc_of
 from .errors import DurableCallError, WorkflowCancelled
-from .retry import later, seconds_of, utc_of
+
+if TYPE_CHECKING:
+    import uuid
 
 __all__ = [
     "ActivityInfo",
@@ -54,8 +55,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkflowInfo:
+class WorkflowInfo(NamedTuple):
     """Where the calling workflow stands.
 
     Attributes:
@@ -79,8 +79,7 @@ class WorkflowInfo:
     scheduled_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActivityInfo:
+class ActivityInfo(NamedTuple):
     """Which call the running activity is.
 
     Attributes:
@@ -119,6 +118,8 @@ def uuid4() -> uuid.UUID:
     Raises:
         DurableCallError: Not called in a workflow's own code.
     """
+    import uuid  # takes long to import, and is seldom needed
+
     found: uuid.UUID = workflow_scope("durable.uuid4()").record_value("uuid4", uuid.uuid4)
     return found
 

@@ -38,7 +38,6 @@ the other is in ``_context.py``.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 __all__ = [
     "ActivityCancelledError",
@@ -75,6 +74,8 @@ class OrchestrateError(Exception):
 
 def _not_found(kind: str, name: str, known: Iterable[str]) -> str:
     """Return 1.0.2's text, followed by close matches where there are any."""
+    from difflib import get_close_matches  # nobody needs it who makes no mistake
+
     matches = get_close_matches(name, list(known), n=3)
     hint = f". Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""
     return f"{kind} '{name}' not found{hint}"

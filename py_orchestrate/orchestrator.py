@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ._clock import Clock, SystemClock
 from ._context import current_scope
@@ -26,8 +26,10 @@ from .db_manager.sqlite import SQLiteDatabaseManager
 from .decorators import get_registry
 from .errors import WorkflowConflictError, WorkflowNotFoundError
 from .models import WorkflowRecord, WorkflowStatus
-from .queues import Queue
 from .serialization import JsonSerializer, Serializer
+
+if TYPE_CHECKING:
+    from .queues import Queue
 
 __all__ = ["Orchestrator", "WorkflowHandle"]
 
@@ -309,7 +311,7 @@ class Orchestrator:
         }
         definition = self.registry.workflow_definition(name)
         for option in [option for option, value in options.items() if value is not None]:
-            if option in definition.signature.parameters:  # never take away what the workflow has a parameter for
+            if option in definition.parameters.names:  # never take away what the workflow has a parameter for
                 kwargs[option] = options.pop(option)
         base = getattr(workflow, "run_options", NO_RUN_OPTIONS)
         return WorkflowHandle(self, self._start(name, args, kwargs, base.replaced(**options)))
@@ -790,6 +792,8 @@ def _name_of(workflow: str | Callable[..., Any]) -> str:
 def _checked_queues(queues: Iterable[Queue]) -> tuple[Queue, ...]:
     """Return the queues; raise for what is none, and for one that is there twice."""
     found = tuple(queues)
+    if found:
+        from .queues import Queue
     for queue in found:
         if not isinstance(queue, Queue):
             raise TypeError(f"queues holds instances of Queue, as in queues=[Queue('mail')], not {queue!r}")

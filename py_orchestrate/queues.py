@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from ._identifiers import check_name
-from .retry import seconds_of
+from ._times import seconds_of
 
 __all__ = ["Queue"]
 

@@ -25,7 +25,6 @@ Limits: 200 levels of containers, or about 1000 where all of it is plain JSON da
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
 import typing
@@ -35,12 +34,11 @@ from enum import Enum
 from json.encoder import encode_basestring
 from marshal import dumps as marshal_dumps
 from math import isfinite
-from types import MappingProxyType, SimpleNamespace
+from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any, Protocol
 
 from ._json_text import dump
-from ._stored_classes import class_kind, class_name
-from ._tagged import MARK, decode_tagged, encode_tagged
+from ._stored_classes import MARK, class_kind, class_name
 from .errors import SerializationError
 
 __all__ = ["JsonSerializer", "Serializer", "known_types"]
@@ -104,7 +102,7 @@ class JsonSerializer:
         """
         fast = _FAST.get(type(value))
         done = fast(value) if fast is not None else None
-        return done or encode_tagged(value, what, types or _NO_TYPES)
+        return done or _tagged().encode_tagged(value, what, types or _NO_TYPES)
 
     def decode(self, text: str, *, types: Mapping[str, type] | None = None, lenient: bool = False) -> Any:
         """Return a fresh copy of the stored value.
@@ -119,7 +117,7 @@ class JsonSerializer:
         """
         try:
             if _MARK in text:
-                return decode_tagged(text, types or _NO_TYPES, lenient=lenient)
+                return _tagged().decode_tagged(text, types or _NO_TYPES, lenient=lenient)
             if not text[:1].isspace():  # spares json.loads's search for white space
                 value, end = _raw_decode(text)
                 if end == len(text):
@@ -134,6 +132,13 @@ class JsonSerializer:
             ) from None
         except RecursionError:
             raise SerializationError("the stored text is nested too deeply to be read here") from None
+
+
+def _tagged() -> ModuleType:
+    """Return the module that knows the values that JSON lacks, which imports all of their sorts."""
+    from . import _tagged
+
+    return _tagged
 
 
 def _plain_json(value: Any) -> tuple[str, Any] | None:
@@ -224,6 +229,8 @@ def _field_annotations(cls: type, found: Mapping[str, type]) -> Iterator[object]
     names = {known.__name__: known for known in found.values()}
     fields = getattr(cls, "model_fields", {})
     yield from [field.annotation for field in fields.values()] if class_kind(cls) == "model" else []
+    import inspect  # takes long to import, and is seldom needed
+
     for base in cls.__mro__:
         scope = getattr(sys.modules.get(base.__module__), "__dict__", {})
         annotations: Mapping[str, Any] = {}

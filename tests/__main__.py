@@ -5,6 +5,7 @@ With arguments it is pytest with these arguments.
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import subprocess
 import sys
@@ -24,6 +25,11 @@ def main() -> int:
     if sys.argv[1:]:
         return subprocess.run([*_PYTEST, *sys.argv[1:]], check=False).returncode
     began = time.monotonic()
+    for folder in (
+        "py_orchestrate",
+        "tests",
+    ):  # else every child process does it, where Python may not keep what it compiles
+        compileall.compile_dir(folder, quiet=1)
     with contextlib.ExitStack() as stack:
         beside = [stack.enter_context(_silent(part)) for part in (_APART, _ON_SERVERS_AND_OTHERS)]
         codes = [subprocess.run([*_PYTEST, *_SHOWN], stdin=subprocess.DEVNULL, check=False).returncode]

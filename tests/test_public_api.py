@@ -252,16 +252,39 @@ def test_an_import_brings_nothing_optional_and_nothing_slow():
     unwanted = {
         "asyncio",
         "azure",
+        "dataclasses",
+        "decimal",
+        "hashlib",
         "http.server",
+        "inspect",
         "multiprocessing",
+        "pathlib",
         "pickle",
         "psycopg",
         "py_orchestrate.testing",
         "ssl",
+        "uuid",
+        "zoneinfo",
     }
     assert "py_orchestrate.orchestrator" in loaded
     assert not loaded & unwanted
     assert "py_orchestrate.db_manager.cosmosdb" not in loaded
+
+
+def test_a_plain_workflow_brings_nothing_slow_either():
+    script = """
+import sys
+from py_orchestrate import Orchestrator, activity, workflow
+@activity
+def add(total: int, number: int = 1) -> int: return total + number
+@workflow
+def job(count: int, *, first: int = 0) -> int: return add(add(first, number=count))
+with Orchestrator(":memory:") as orchestrator:
+    assert orchestrator.start_workflow(job, 2, first=3).result() == 6
+    assert orchestrator.invoke_workflow("job", count=2)
+print(*sys.modules)
+"""
+    assert not set(in_fresh_process(script).split()) & {"asyncio", "dataclasses", "decimal", "inspect", "pathlib"}
 
 
 def test_an_import_needs_the_standard_library_only():

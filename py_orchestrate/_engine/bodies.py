@@ -6,7 +6,6 @@ change the other's objects, and a replay hands out the very same value.
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -269,6 +268,8 @@ def _ignore(_end: Callable[[], object]) -> None:
 
 def better_error(result: Any, what: str, error: SerializationError) -> SerializationError:
     """Return a clearer error where the result is work that was never done, and close it, lest Python warn."""
+    import inspect  # takes long to import, and is seldom needed
+
     if inspect.iscoroutine(result) or inspect.isgenerator(result):
         result.close()
     if inspect.isawaitable(result):

@@ -6,17 +6,19 @@ so it is created once. Its end makes the parent ready, in the same write.
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._failures import Failure
 from .._identifiers import MAX_WORKFLOW_ID_LENGTH
-from .._options import RunFields, RunOptions
+from .._options import RunOptions
 from ..errors import WorkflowConflictError, WorkflowFailedError
 from ..models import NEVER, ActivityStatus, StepOutcome, WorkflowRecord, WorkflowStatus
 from .calls import Call
 from .waits import Wait, WaitPart, state_of
+
+if TYPE_CHECKING:
+    from .._options import RunFields
 
 
 class Child(Wait):
@@ -192,5 +194,7 @@ def child_id_of(workflow_id: str, sequence: int) -> str:
     """Return the id of what a run creates at a place of its code, the same in every replay."""
     found = f"{workflow_id}-{sequence}"
     if len(found) > MAX_WORKFLOW_ID_LENGTH:
+        import hashlib  # takes long to import, and is seldom needed
+
         found = f"{hashlib.sha256(workflow_id.encode()).hexdigest()}-{sequence}"
     return found

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
-import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._clock import Clock
 from .._context import Unwind, current_scope, watch_threads
@@ -34,7 +33,6 @@ from ..models import (
     WorkflowRecord,
     WorkflowSuspension,
 )
-from ..queues import Queue
 from ..serialization import Serializer
 from .bodies import BodyRunner
 from .exits import leave_at_exit
@@ -43,6 +41,9 @@ from .recovery import QueueArguments, RecoveryLoop
 from .retention import Rules
 from .runner import WorkflowRun
 from .workers import EventLoopThread, WorkerPool
+
+if TYPE_CHECKING:
+    from ..queues import Queue
 
 _logger = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ class Engine:
                     "returned True"
                 )
             self._reset()
-            owner = uuid.uuid4().hex
+            owner = os.urandom(16).hex()
             self._register(owner)
             self.owner = owner
             self._tell_of_single_process()
@@ -198,7 +199,7 @@ class Engine:
                 self._lease_seconds,
                 self._describe_runs(),
             )
-            lost, self.owner = self.owner, uuid.uuid4().hex
+            lost, self.owner = self.owner, os.urandom(16).hex()
             self._register(self.owner)
         for run in runs:
             run.lose()
@@ -274,7 +275,7 @@ class Engine:
             return existing
         handed_over = False
         try:
-            own = replace(record, owner=self.owner, epoch=1)
+            own = record._replace(owner=self.owner, epoch=1)
             existing = self.database.create_workflow(own, **history)
             if existing is None:
                 handed_over = True

@@ -12,16 +12,18 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Protocol, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 from .._clock import Clock
 from ..db_manager.base import BaseDatabaseManager
 from ..errors import OrchestrateError
 from ..models import Outlook, WorkflowRecord
-from ..queues import Queue
 from .retention import Retention, Rules
 from .runner import WorkflowRun
 from .scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from ..queues import Queue
 
 _logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Protocol
 
 from .._clock import Clock
+from .._times import seconds_of
 from ..db_manager.base import BaseDatabaseManager
 from ..models import WorkflowStatus
-from ..retry import seconds_of
 
 PURGED_AT_ONCE = 100
 _LONGEST_INTERVAL_SECONDS = 60.0

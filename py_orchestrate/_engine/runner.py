@@ -19,7 +19,9 @@ from .._context import Unwind, set_scope
 from .._failures import Failure, encode_failure, user_traceback
 from .._futures import DurableFuture, Pending
 from .._options import ActivityOptions, RunOptions
-from .._registry import Definition, is_coroutine_function
+from .._registry import Definition
+from .._signatures import is_coroutine_function
+from .._times import later, seconds_of
 from ..durable import WorkflowInfo
 from ..errors import RecoveryLimitError, SerializationError, WorkflowCancelled
 from ..models import (
@@ -31,7 +33,6 @@ from ..models import (
     WorkflowStatus,
     WorkflowSuspension,
 )
-from ..retry import later, seconds_of
 from .activities import ActivityCalls, ActivityHost
 from .bodies import better_error
 from .calls import Call

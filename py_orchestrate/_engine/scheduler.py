@@ -8,7 +8,6 @@ of the schedule's and the time, so that even a store whose step is not atomic st
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Protocol
@@ -61,7 +60,7 @@ class Scheduler:
         if changed == schedule:
             return
         runs = [self._run(schedule, tick, now) for tick in ticks]
-        if self._host.database.store_schedule(replace(changed, revision=schedule.revision + 1), runs=runs) and runs:
+        if self._host.database.store_schedule(changed._replace(revision=schedule.revision + 1), runs=runs) and runs:
             self._host.wake()
 
     def _is_running(self, workflow_id: str | None) -> bool:
@@ -114,9 +113,9 @@ def decide(schedule: ScheduleRecord, now: datetime, *, is_running: bool) -> tupl
     else:
         ticks = [] if is_running else due[-1:]
         _tell(schedule, [tick for tick in due if tick not in ticks], "the run before has not ended")
-    changed = replace(schedule, next_at=next_at, waiting=tuple(waiting))
+    changed = schedule._replace(next_at=next_at, waiting=tuple(waiting))
     if ticks:
-        changed = replace(changed, last_at=ticks[-1], last_run_id=run_id(schedule.id, ticks[-1]))
+        changed = changed._replace(last_at=ticks[-1], last_run_id=run_id(schedule.id, ticks[-1]))
     return changed, ticks
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .base import BaseDatabaseManager
-from .memory import MemoryDatabaseManager
 from .sqlite import DatabaseManager, SQLiteDatabaseManager
 
 if TYPE_CHECKING:
     from .cosmosdb import CosmosDatabaseManager
+    from .memory import MemoryDatabaseManager
 
 __all__ = [
     "BaseDatabaseManager",
@@ -21,9 +21,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the Cosmos DB manager on first use, so that importing the package stays cheap."""
+    """Import what few programs use on first use, so that importing the package stays cheap."""
     if name == "CosmosDatabaseManager":
         from .cosmosdb import CosmosDatabaseManager
 
         return CosmosDatabaseManager
+    if name == "MemoryDatabaseManager":
+        from .memory import MemoryDatabaseManager
+
+        return MemoryDatabaseManager
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,9 +12,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..queues import Queue
+if TYPE_CHECKING:
+    from ..queues import Queue
+
 
 LONG_WAIT = timedelta(minutes=1)
 _OVERTAKEN_ONCE_IN = 8

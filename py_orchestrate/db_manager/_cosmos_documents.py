@@ -13,11 +13,10 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..models import (
     NEVER,
-    ActivityExecution,
     ControlRequest,
     EventRecord,
     ScheduleRecord,
@@ -27,6 +26,9 @@ from ..models import (
     WorkflowStatus,
 )
 from . import _documents as documents
+
+if TYPE_CHECKING:
+    from .._instances import ActivityExecution
 
 Document = dict[str, Any]
 
@@ -201,6 +203,8 @@ def execution_document(execution: ActivityExecution) -> Document:
 
 def execution_of(document: Document) -> ActivityExecution:
     """Return the execution that a document is, of 1.0.2 or of ``execution_document``."""
+    from .._instances import ActivityExecution
+
     is_own = document.get("type") == EXECUTION
     completed_at = document.get("completed_at")
     return ActivityExecution(
@@ -275,7 +279,7 @@ def schedule_partition(schedule_id: str) -> str:
 
 def schedule_document(record: ScheduleRecord) -> Document:
     """Return the document of a schedule."""
-    fields = {field: getattr(record, field) for field in ScheduleRecord.__dataclass_fields__}
+    fields: dict[str, Any] = record._asdict()
     fields |= {field: optional_time_text(getattr(record, field)) for field in _SCHEDULE_TIMES}
     fields["waiting"] = [time_text(moment) for moment in record.waiting]
     return {
@@ -291,7 +295,7 @@ def schedule_document(record: ScheduleRecord) -> Document:
 
 def schedule_of(document: Document) -> ScheduleRecord:
     """Return the schedule that a document is."""
-    fields = {field: document[field] for field in ScheduleRecord.__dataclass_fields__}
+    fields = {field: document[field] for field in ScheduleRecord._fields}
     fields |= {field: _time(document[field]) for field in _SCHEDULE_TIMES}
     fields["id"] = document["schedule_id"]
     fields["waiting"] = tuple(datetime.fromisoformat(text) for text in document["waiting"])

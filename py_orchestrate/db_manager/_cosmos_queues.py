@@ -11,12 +11,14 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..queues import Queue
 from . import _cosmos_documents as cosmos
 from ._claims import LONG_WAIT, Candidate, Claimer, Room, Usage, in_turn, mixed, room_of, starts_before
 from ._cosmos_store import Document, Refused, Store
+
+if TYPE_CHECKING:
+    from ..queues import Queue
 
 Turn = list[Document]
 Find = Callable[[Claimer, str, int, datetime, str], Turn]

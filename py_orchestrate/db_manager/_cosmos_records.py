@@ -12,18 +12,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import StorageError
 from ..models import (
-    ActivityExecution,
     ControlRequest,
     EventRecord,
     QueueRecord,
     ScheduleRecord,
     StepOutcome,
     StepRecord,
-    WorkflowInstance,
     WorkflowRecord,
     WorkflowStatus,
 )
@@ -33,6 +31,9 @@ from . import _documents as documents
 from ._cosmos_owners import Owners
 from ._cosmos_store import Document, Operation, Refused, Store
 from ._records import RecordDatabaseManager, queue_records, refuse_unfinished
+
+if TYPE_CHECKING:
+    from .._instances import ActivityExecution, WorkflowInstance
 
 _logger = logging.getLogger(__name__)
 
@@ -381,6 +382,8 @@ class CosmosRecordsManager(RecordDatabaseManager):
 
     def _take_over_legacy(self) -> None:
         """Store a run for each workflow that 1.0.2 left, and mark its document; what 1.0.2 wrote stays as it is."""
+        from .._instances import WorkflowInstance
+
         query = "SELECT * FROM c WHERE NOT IS_DEFINED(c.type) ORDER BY c.created_at"
         count = 0
         for found in list(self._shared.query(query)):

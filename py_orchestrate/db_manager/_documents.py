@@ -12,18 +12,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..models import (
-    ActivityExecution,
     ActivityStatus,
     StepRecord,
-    WorkflowInstance,
     WorkflowRecord,
     WorkflowStatus,
 )
+
+if TYPE_CHECKING:
+    from .._instances import ActivityExecution, WorkflowInstance
 
 _COMPLETED = ActivityStatus.COMPLETED.value
 NEVER_REPLACED = (_COMPLETED, ActivityStatus.CANCELLED.value)
@@ -60,8 +60,17 @@ def step_id(workflow_id: str, sequence: int, kind: str = _ACTIVITY) -> str:
     return f"{workflow_id}:{sequence}" + ("" if kind == _ACTIVITY else f":{kind}")
 
 
+def changed(instance: WorkflowInstance, **fields: Any) -> WorkflowInstance:
+    """Return a changed copy of 1.0.2's instance; the one at hand may be what its manager keeps."""
+    from dataclasses import replace
+
+    return replace(instance, **fields)
+
+
 def instance_from_record(record: WorkflowRecord) -> WorkflowInstance:
     """Return the record as 1.0.2's instance."""
+    from .._instances import WorkflowInstance
+
     return WorkflowInstance(
         id=record.id,
         name=record.name,
@@ -102,11 +111,13 @@ def _is_document(data: Any) -> bool:
 
 def with_claim(record: WorkflowRecord, owner: str | None, epoch: int) -> WorkflowRecord:
     """Return the record with who holds it."""
-    return replace(record, owner=owner, epoch=epoch)
+    return record._replace(owner=owner, epoch=epoch)
 
 
 def execution_from_step(workflow_id: str, step: StepRecord) -> ActivityExecution:
     """Return the step as 1.0.2's execution."""
+    from .._instances import ActivityExecution
+
     payload = step.error if step.status in _UNSUCCESSFUL_STEPS and step.error is not None else step.output
     data = json.loads(payload) if payload is not None else None
     if step.state is not None and isinstance(data, dict) and step.status in _UNSUCCESSFUL_STEPS:

@@ -16,11 +16,10 @@ import sys
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from operator import attrgetter, itemgetter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..models import (
     ANY_SIGNAL,
@@ -31,9 +30,11 @@ from ..models import (
     WorkflowRecord,
     WorkflowStatus,
 )
-from ..queues import Queue
 from . import _documents as documents
 from ._claims import LONG_WAIT, Candidate, Claimer, Room, Usage, in_turn, mixed, room_of, starts_before
+
+if TYPE_CHECKING:
+    from ..queues import Queue
 
 _PROCESSING = WorkflowStatus.PROCESSING
 
@@ -142,7 +143,7 @@ class Run:
         """Store an event behind the others."""
         position = max(self.last_position, self.events[-1].position if self.events else 0) + 1
         self.last_position = position
-        self.events.append(replace(event, position=position))
+        self.events.append(event._replace(position=position))
         self.event_ids.add(event.id)
 
     def forget_events(self, taken: Mapping[str, int]) -> None:
@@ -194,7 +195,7 @@ class Runs:
         if existing is not None:
             return existing
         if record.owner is not None and (record.owner not in self._held or record.status is not _PROCESSING):
-            record = replace(record, owner=None)
+            record = record._replace(owner=None)
         run = Run(record, self._arrived)
         run.store(steps)
         run.begin_with(events)
@@ -211,7 +212,7 @@ class Runs:
 
     def change(self, run: Run, **fields: Any) -> None:
         """Change some fields of a run's record."""
-        record = replace(run.record, **fields)
+        record = run.record._replace(**fields)
         self._take_out(run)
         run.record = record
         self._put_in(run)

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import os
 import sys
-from pathlib import Path
 
 from .._forks import watch_forks
 
@@ -50,7 +49,7 @@ class OwnerLocks:
     """The lock files of one database."""
 
     def __init__(self, database_path: str) -> None:
-        self._folder = Path(database_path + "-owners")
+        self._folder = database_path + "-owners"
         self._held: dict[str, int] = {}
         watch_forks(self)
 
@@ -99,17 +98,17 @@ class OwnerLocks:
     def forget(self, owner: str) -> None:
         """Remove a dead owner's file, and the folder with the last one."""
         with contextlib.suppress(OSError):
-            self._path(owner).unlink()
+            os.unlink(self._path(owner))
         with contextlib.suppress(OSError):
-            self._folder.rmdir()
+            os.rmdir(self._folder)
 
     def _create(self, owner: str) -> int:
         while True:
             with contextlib.suppress(FileExistsError):  # not exist_ok, which looks twice
-                self._folder.mkdir()
+                os.mkdir(self._folder)
             # Another process that forgets the last owner removes the folder, perhaps right now; then it is made again.
             with contextlib.suppress(FileNotFoundError):
                 return os.open(self._path(owner), os.O_RDWR | os.O_CREAT, 0o666)
 
-    def _path(self, owner: str) -> Path:
-        return self._folder / f"{owner}.lock"
+    def _path(self, owner: str) -> str:
+        return os.path.join(self._folder, f"{owner}.lock")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import UnsupportedOperationError, WorkflowNotFoundError, WorkflowStateError
-from ..models import ControlRequest, QueueRecord, WorkflowInstance, WorkflowRecord, WorkflowStatus
+from ..models import ControlRequest, QueueRecord, WorkflowRecord, WorkflowStatus
 from . import _documents as documents
 from .base import BaseDatabaseManager
+
+if TYPE_CHECKING:
+    from .._instances import WorkflowInstance
 
 
 class RecordDatabaseManager(BaseDatabaseManager):

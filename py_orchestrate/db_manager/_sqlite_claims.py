@@ -12,13 +12,15 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from datetime import datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..models import ControlRequest, WorkflowRecord
-from ..queues import Queue
 from ._claims import LONG_WAIT, Candidate, Claimer, Room, Usage, in_turn, mixed, room_of
 from ._migrations import LANE
 from ._sqlite_rows import WORKFLOW_COLUMNS, readable_records, time_text
+
+if TYPE_CHECKING:
+    from ..queues import Queue
 
 _READY = "status = 'processing' AND owner IS NULL AND wake_at IS NULL"
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from ..models import (
-    ActivityExecution,
     ControlRequest,
     EventRecord,
     StepRecord,
@@ -34,6 +34,9 @@ from ._sqlite_rows import (
     values_from_end,
     values_from_suspension,
 )
+
+if TYPE_CHECKING:
+    from .._instances import ActivityExecution
 
 Row = tuple[object, ...]
 

@@ -29,14 +29,12 @@ import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .._forks import watch_forks
 from ..errors import ClaimLostError, UnsupportedOperationError
 from ..models import (
-    ActivityExecution,
     ActivityStatus,
     ControlRequest,
     EventRecord,
@@ -47,13 +45,15 @@ from ..models import (
     StepRecord,
     WorkflowContinuation,
     WorkflowEnd,
-    WorkflowInstance,
     WorkflowRecord,
     WorkflowStatus,
     WorkflowSuspension,
 )
-from ..queues import Queue
 from . import _documents as documents
+
+if TYPE_CHECKING:
+    from .._instances import ActivityExecution, WorkflowInstance
+    from ..queues import Queue
 
 __all__ = ["BaseDatabaseManager"]
 
@@ -367,7 +367,8 @@ class BaseDatabaseManager(ABC):
             instance = self._fenced(workflow_id, epoch)
             self._save_steps(workflow_id, steps)
             if current_activity is not None:
-                self.save_workflow(replace(instance, current_activity=current_activity, updated_at=datetime.now(UTC)))
+                changed = documents.changed(instance, current_activity=current_activity, updated_at=datetime.now(UTC))
+                self.save_workflow(changed)
         return None
 
     def record_transaction(self, workflow_id: str, epoch: int, body: Callable[[Any], StepRecord | None]) -> None:
@@ -403,7 +404,7 @@ class BaseDatabaseManager(ABC):
         if end.custom_status is not None:
             raise self._cannot("publish a custom status")
         with state.lock:
-            ended = replace(
+            ended = documents.changed(
                 self._fenced(workflow_id, epoch),
                 status=end.status,
                 output_data=json.loads(payload) if payload is not None else None,

@@ -20,9 +20,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..errors import ClaimLostError, StorageError
 from ..models import (
@@ -38,7 +37,6 @@ from ..models import (
     WorkflowStatus,
     WorkflowSuspension,
 )
-from ..queues import Queue
 from . import _cosmos_documents as cosmos
 from . import _cosmos_transitions as transitions
 from . import _documents as documents
@@ -48,6 +46,9 @@ from ._cosmos_queues import Full, Places
 from ._cosmos_records import CosmosRecordsManager
 from ._cosmos_store import CONFLICT, Document, Operation, Refused, Store
 from ._records import refusal
+
+if TYPE_CHECKING:
+    from ..queues import Queue
 
 __all__ = ["CosmosDatabaseManager"]
 
@@ -338,7 +339,7 @@ class CosmosDatabaseManager(CosmosRecordsManager):
     ) -> WorkflowRecord | None:
         """See the base class. One write; three with a deduplication key."""
         if record.owner is not None and not self._owners.may_be_born_to(record.owner):
-            record = replace(record, owner=None)
+            record = record._replace(owner=None)
         run = cosmos.run_document(record, self._next_position())
         key: Document | None = None
         if record.deduplication_key is not None:
@@ -609,7 +610,7 @@ class CosmosDatabaseManager(CosmosRecordsManager):
         run = self._read_run(workflow_id)
         while run is not None and (fields := transitions.signalled(run, f"event:{event.name}")) is not None:
             position = run["last_event"] + 1
-            document = cosmos.event_document(workflow_id, replace(event, position=position))
+            document = cosmos.event_document(workflow_id, event._replace(position=position))
             try:
                 self._runs.update(workflow_id, run, {**fields, "last_event": position}, [("create", document)])
             except Refused as refused:

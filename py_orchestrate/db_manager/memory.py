@@ -12,12 +12,11 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from operator import attrgetter
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from .._forks import hold_for_forks
 from ..errors import ClaimLostError, StorageError
 from ..models import (
-    ActivityExecution,
     ActivityStatus,
     ControlRequest,
     EventRecord,
@@ -28,17 +27,19 @@ from ..models import (
     StepRecord,
     WorkflowContinuation,
     WorkflowEnd,
-    WorkflowInstance,
     WorkflowRecord,
     WorkflowStatus,
     WorkflowSuspension,
 )
-from ..queues import Queue
 from . import _documents as documents
 from ._claims import Claimer
 from ._crashes import recovery_time
 from ._memory_runs import Run, Runs
 from ._records import RecordDatabaseManager, queue_records, refusal, refuse_unfinished
+
+if TYPE_CHECKING:
+    from .._instances import ActivityExecution, WorkflowInstance
+    from ..queues import Queue
 
 __all__ = ["MemoryDatabaseManager"]
 

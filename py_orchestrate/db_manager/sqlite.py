@@ -12,12 +12,11 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..errors import ClaimLostError, StorageError
 from ..models import (
     NEVER,
-    ActivityExecution,
     ActivityStatus,
     ControlRequest,
     EventRecord,
@@ -28,12 +27,10 @@ from ..models import (
     StepRecord,
     WorkflowContinuation,
     WorkflowEnd,
-    WorkflowInstance,
     WorkflowRecord,
     WorkflowStatus,
     WorkflowSuspension,
 )
-from ..queues import Queue
 from . import _documents as documents
 from . import _sqlite_claims as claims
 from . import _sqlite_operations as operations
@@ -54,6 +51,10 @@ from ._sqlite_rows import (
     step_from_row,
     time_text,
 )
+
+if TYPE_CHECKING:
+    from .._instances import ActivityExecution, WorkflowInstance
+    from ..queues import Queue
 
 __all__ = ["DatabaseManager", "SQLiteDatabaseManager"]
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -102,7 +101,7 @@ class Cancelling(WaitingContract):
     def test_a_run_that_has_noticed_may_wait_again(self, waits: BaseDatabaseManager) -> None:
         epoch = begin(waits)
         waits.cancel_workflow("run")
-        waits.suspend_workflow("run", epoch, replace(_WAIT, signals=1))
+        waits.suspend_workflow("run", epoch, _WAIT._replace(signals=1))
         assert _wait_of(read(waits)) == (PROCESSING, at(99), "event:go")
         assert read(waits).request is CANCEL
         assert take(waits) == []
@@ -176,12 +175,12 @@ class Pausing(WaitingContract):
         with self.another_with_claims(waits) as other:
             other.pause_workflow("run")
             waits.pause_workflow("run")
-            assert read(waits) == replace(waiting, status=PAUSED, updated_at=read(waits).updated_at)
+            assert read(waits) == waiting._replace(status=PAUSED, updated_at=read(waits).updated_at)
             assert take(waits, now=at(99)) == []
             assert waits.look().wake_at is None
             other.resume_workflow("run")
         waits.resume_workflow("run")
-        assert read(waits) == replace(waiting, updated_at=read(waits).updated_at)
+        assert read(waits) == waiting._replace(updated_at=read(waits).updated_at)
         assert waits.look().wake_at == at(5)
         assert take(waits, now=at(4)) == []
         assert take(waits, now=at(5)) == ["run"]  # its timers go on meanwhile
@@ -210,7 +209,7 @@ class Pausing(WaitingContract):
         assert (record.status, record.request, record.owner) == (PROCESSING, PAUSE, "owner-a")
         assert waits.pending_requests("owner-a") == {"run": PAUSE}
         assert waits.record_steps("run", epoch, [step_record(0)]) is PAUSE
-        waits.suspend_workflow("run", epoch, replace(_WAIT, steps=(step_record(1),)))
+        waits.suspend_workflow("run", epoch, _WAIT._replace(steps=(step_record(1),)))
         record = read(waits)
         assert (record.request, record.owner, _wait_of(record)) == (None, None, (PAUSED, at(99), "event:go"))
         assert len(waits.get_steps("run")) == 2

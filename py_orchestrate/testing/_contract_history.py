@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from dataclasses import replace
 
 import pytest
 
@@ -155,8 +154,8 @@ class Recording(Contract):
         database.record_steps("run", epoch, [step_record(0, None)], current_activity="shout")
         database.finish_workflow("run", epoch, run_end(steps=(step_record(1), step_record(0))))
         with self.another(database) as other:
-            done = replace(run_record("run"), status=WorkflowStatus.DONE, output='"bye"', updated_at=at(9))
-            assert replace(read(other), epoch=0) == done
+            done = run_record("run")._replace(status=WorkflowStatus.DONE, output='"bye"', updated_at=at(9))
+            assert read(other)._replace(epoch=0) == done
             assert other.get_steps("run") == [step_record(0), step_record(1)]
         assert database.claim_workflows("owner-a", ["greet"], 1) == []
         assert database.look().ready == set()

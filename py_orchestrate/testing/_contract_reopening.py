@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -38,8 +37,8 @@ class Reopening(WaitingContract):
         waiting = step_record(1, None, status="waiting", kind="workflow", state='{"workflow_id":"c"}')
         with self.another_with_claims(waits) as other:
             other.reopen_workflow("run", epoch, iter([2, 3, 9]), [waiting])
-        opened = replace(run_record("run"), parent_id="p", signals=3, epoch=epoch)
-        assert read(waits) == replace(opened, updated_at=read(waits).updated_at)
+        opened = run_record("run")._replace(parent_id="p", signals=3, epoch=epoch)
+        assert read(waits) == opened._replace(updated_at=read(waits).updated_at)
         assert waits.get_steps("run") == [step_record(0), waiting]
         assert waits.look().ready == {"greet"}
         claimed, newer = waits.claim_workflows("owner-a", ["greet"], 9, now=at(0))

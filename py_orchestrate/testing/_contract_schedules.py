@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,7 +28,7 @@ def schedule_record(schedule_id: str = "nightly", **fields: Any) -> ScheduleReco
         created_at=at(0),
         updated_at=at(0),
     )
-    return replace(plain, **fields)
+    return plain._replace(**fields)
 
 
 class Scheduling(Contract):

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
@@ -94,7 +93,7 @@ class Waiting(WaitingContract):
         before = read(waits)
         waits.suspend_workflow("run", epoch, wait)
         with self.another(waits) as other:
-            waiting = replace(before, owner=None, wake_at=at(5), waiting_for="event:go", updated_at=at(2))
+            waiting = before._replace(owner=None, wake_at=at(5), waiting_for="event:go", updated_at=at(2))
             assert read(other) == waiting
             assert other.get_steps("run") == [steps[1], steps[0]]
         assert_utc(read(waits))

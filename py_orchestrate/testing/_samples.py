@@ -58,7 +58,7 @@ def run_record(workflow_id: str, *, minutes: float = 0, **fields: Any) -> Workfl
         created_at=at(minutes),
         updated_at=at(minutes),
     )
-    return replace(plain, **fields)
+    return plain._replace(**fields)
 
 
 def step_record(sequence: int, output: str | None = '"hello"', *, minutes: float = 1, **fields: Any) -> StepRecord:
@@ -87,17 +87,17 @@ def failed_step(sequence: int, *, minutes: float = 1) -> StepRecord:
 
 def run_end(output: str | None = '"bye"', *, minutes: float = 9, **fields: Any) -> WorkflowEnd:
     """Return an end: ``done``, unless the fields say otherwise."""
-    return replace(WorkflowEnd(status=WorkflowStatus.DONE, output=output, finished_at=at(minutes)), **fields)
+    return WorkflowEnd(status=WorkflowStatus.DONE, output=output, finished_at=at(minutes))._replace(**fields)
 
 
 def suspension(*, minutes: float = 2, **fields: Any) -> WorkflowSuspension:
     """Return how a run leaves its worker: knowing of no signal, and ready at once, unless the fields say otherwise."""
-    return replace(WorkflowSuspension(signals=0, suspended_at=at(minutes)), **fields)
+    return WorkflowSuspension(signals=0, suspended_at=at(minutes))._replace(**fields)
 
 
 def event_record(event_id: str, *, minutes: float = 3, **fields: Any) -> EventRecord:
     """Return an event of the name ``go``, as it is sent."""
-    return replace(EventRecord(id=event_id, name="go", payload="null", sent_at=at(minutes)), **fields)
+    return EventRecord(id=event_id, name="go", payload="null", sent_at=at(minutes))._replace(**fields)
 
 
 def instance(workflow_id: str, *, minutes: float = 0, **fields: Any) -> WorkflowInstance:

@@ -13,7 +13,8 @@ import pytest
 
 from py_orchestrate import RetryPolicy
 from py_orchestrate._options import ActivityOptions
-from py_orchestrate._registry import Definition, WorkflowRegistry, is_coroutine_function
+from py_orchestrate._registry import Definition, WorkflowRegistry
+from py_orchestrate._signatures import is_coroutine_function
 from py_orchestrate.errors import ActivityNotFoundError, DuplicateNameError, WorkflowNotFoundError
 
 
@@ -59,9 +60,9 @@ def test_a_definition_is_made_once_and_anew_for_another_function() -> None:
     registry.activities["act"] = lambda b: b
     second = registry.activity_definition("act")
     assert second is not first
-    assert list(second.signature.parameters) == ["b"]
+    assert second.parameters.names == ("b",)
     registry.workflows["act"] = lambda c: c
-    assert list(registry.workflow_definition("act").signature.parameters) == ["c"]
+    assert registry.workflow_definition("act").parameters.names == ("c",)
     assert registry.activity_definition("act") is second
 
 

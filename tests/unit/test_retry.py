@@ -11,7 +11,7 @@ import pytest
 
 from py_orchestrate import RetryPolicy
 from py_orchestrate._options import NO_OPTIONS, ActivityOptions
-from py_orchestrate.retry import later, seconds_of
+from py_orchestrate._times import later, seconds_of
 
 ERROR = ValueError("x")
 

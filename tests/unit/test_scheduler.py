@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -38,7 +37,7 @@ def schedule(**fields: Any) -> ScheduleRecord:
         created_at=NOON,
         updated_at=NOON,
     )
-    return replace(plain, **fields)
+    return plain._replace(**fields)
 
 
 def look(record: ScheduleRecord, number: float, *, is_running: bool = False) -> tuple[ScheduleRecord, list[datetime]]:
