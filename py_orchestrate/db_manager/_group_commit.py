@@ -3,7 +3,8 @@
 There is no writer thread. A calling thread that finds nobody leading leads: it takes every waiting operation, runs them
 in one transaction with its own, and so pays for one flush to disk; then it hands the lead to the first of those that
 arrived meanwhile, and wakes the others. A lone writer therefore costs no hand-over between threads, eight of them cost
-one flush instead of eight, and nobody is overtaken for long.
+one flush instead of eight, and nobody is overtaken for long. Where the source can do a whole batch at once
+(``merge``), it is asked to.
 
 Guarantees, which the tests hold it to:
 
@@ -40,6 +41,14 @@ class TransactionSource(ForkHolder, Protocol):
 
     def commit(self) -> None:
         """Commit durably."""
+        ...
+
+    def merge(self, operations: list[Operation], settle: Callable[[list[Any]], None]) -> bool:
+        """Do all of the operations at once, durably, if they can be, and hand their results to ``settle``.
+
+        Returns:
+            Whether it was done; where not, nothing was.
+        """
         ...
 
     def rollback(self) -> bool:
@@ -161,7 +170,9 @@ class GroupCommit:
         return batch
 
     def _pass_on(self, own: _Request) -> None:
-        """Make the first of those that wait the leader, if any waits."""
+        """Make the first of those that wait the leader, if any waits; nothing where the caller leads no longer."""
+        if not own.leads:
+            return
         with self._mutex:
             own.leads = False
             if not self._waiting:
@@ -182,37 +193,49 @@ class GroupCommit:
                 self._waiting.extendleft(request for request in reversed(batch[1:]) if not request.done)
             raise
 
-    def _transact(self, batch: list[_Request]) -> None:
+    def _transact(self, batch: list[_Request], *, is_last: bool = True) -> None:
         """Run the batch in one transaction, or, where that fails, each in one of its own."""
+        leader = batch[0] if is_last else None
+
+        def settle(results: list[Any]) -> None:
+            self._settle(batch, results, leader)
+
         try:
+            if self._source.merge([request.operation for request in batch], settle):
+                return
             connection = self._source.begin()
         except Exception as error:  # noqa: BLE001 - handed to the callers, each of which raises it
             self._fail(batch, error)
             return
+        self._run_in_turn(batch, connection, settle)
+        for request in batch:
+            if not request.done:
+                self._transact([request], is_last=False)
+
+    def _run_in_turn(self, batch: list[_Request], connection: Any, settle: Callable[[list[Any]], None]) -> None:
+        """Run the operations in the transaction that has begun; where that fails, a lone one fails."""
         results = []
         try:
             for request in batch:
                 results.append(request.operation(connection))  # noqa: PERF401 - what is done so far counts below
             self._source.commit()
-            self._settle(batch, results)
+            settle(results)
         except Exception as error:  # noqa: BLE001 - as above
             self._source.rollback()
             if len(batch) == 1:
                 self._fail(batch, error)
-                return
         except BaseException:
             # An interrupt can arrive after the commit; then there is nothing left to roll back, and the batch is done.
             if not self._source.rollback() and len(results) == len(batch):
-                self._settle(batch, results)
+                settle(results)
             raise
-        for request in batch:
-            if not request.done:
-                self._transact([request])
 
-    @staticmethod
-    def _settle(batch: list[_Request], results: list[Any]) -> None:
+    def _settle(self, batch: list[_Request], results: list[Any], leader: _Request | None) -> None:
         for request, result in zip(batch, results, strict=True):
             request.result = result
+        if leader is not None:  # the next batch begins while the callers of this one wake up
+            self._pass_on(leader)
+        for request in batch:
             _wake(request)
 
     @staticmethod

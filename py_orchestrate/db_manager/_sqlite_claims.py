@@ -62,6 +62,10 @@ _WAKE = """
 UPDATE workflows SET wake_at = NULL, waiting_for = NULL WHERE position IN (
     SELECT position FROM workflows WHERE status = 'processing' AND wake_at <= ? ORDER BY wake_at LIMIT 100)
 """
+IS_ANYTHING_DUE = f"""
+SELECT 1 WHERE EXISTS (SELECT 1 FROM workflows WHERE {_READY})
+    OR EXISTS (SELECT 1 FROM workflows WHERE status = 'processing' AND wake_at <= ?)
+"""
 _CLAIM = f"""
 UPDATE workflows SET owner = ?, epoch = epoch + 1 WHERE position = ? RETURNING {WORKFLOW_COLUMNS}
 """
@@ -116,6 +120,11 @@ def look(connection: sqlite3.Connection, claimer: Claimer, now: datetime) -> Fou
     return Found(
         frozenset(names), times["wake"], times["tick"], owners, frozenset({queue for queue, _ in lanes} - consumed)
     )
+
+
+def is_anything_due(connection: sqlite3.Connection, now: datetime) -> bool:
+    """Return whether a run is ready or due to wake, whoever may take it."""
+    return connection.execute(IS_ANYTHING_DUE, (time_text(now),)).fetchone() is not None
 
 
 def claim(connection: sqlite3.Connection, claimer: Claimer, limit: int, now: datetime) -> list[WorkflowRecord]:

@@ -41,12 +41,14 @@ if TYPE_CHECKING:
 Row = tuple[object, ...]
 
 # An owner that is not registered holds nothing: nobody would notice its death.
-_INSERT_WORKFLOW = f"""
+INSERT_WORKFLOW = f"""
 INSERT INTO workflows ({WORKFLOW_COLUMNS})
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, (SELECT id FROM orchestrators WHERE id = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
     ?, ?, ?)
 """
-INSERT_IF_FREE = f"{_INSERT_WORKFLOW} ON CONFLICT (id) DO NOTHING"
+INSERT_IF_FREE = f"{INSERT_WORKFLOW} ON CONFLICT (id) DO NOTHING"
+
+HELD = "id = ? AND epoch = ? AND status = 'processing' AND owner IS NOT NULL"
 
 REPLACE_STEP = f"""
 INSERT INTO activity_executions (workflow_id, id, {STEP_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -58,16 +60,14 @@ ON CONFLICT (workflow_id, sequence) DO UPDATE SET
 """
 
 # A step that is completed or cancelled is final; any other may go on or run again.
-_UPSERT_STEP = f"{REPLACE_STEP} WHERE activity_executions.status NOT IN ('completed', 'cancelled')"
+UPSERT_STEP = f"{REPLACE_STEP} WHERE activity_executions.status NOT IN ('completed', 'cancelled')"
 
 _INSERT_EVENT = f"INSERT INTO workflow_events (workflow_id, {EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
 
-_HELD = "id = ? AND epoch = ? AND status = 'processing' AND owner IS NOT NULL"
-
-_FINISH = f"""
+FINISH = f"""
 UPDATE workflows SET status = ?, output_data = ?, error_data = ?, error_message = ?, current_activity = ?,
     custom_status = coalesce(?, custom_status), updated_at = ?, owner = NULL, request = NULL
-WHERE {_HELD} RETURNING parent_id
+WHERE {HELD} RETURNING parent_id
 """
 
 _SUSPEND = """
@@ -97,7 +97,7 @@ UPDATE workflows SET
 WHERE id = ? AND epoch = ? AND status = 'processing' AND owner IS NOT NULL
 """
 
-_SIGNAL = """
+SIGNAL = """
 UPDATE workflows SET
     signals = signals + 1,
     wake_at = CASE WHEN waiting_for IN (:signal, 'any') THEN NULL ELSE wake_at END,
@@ -173,14 +173,18 @@ def create(
     connection: sqlite3.Connection, record: WorkflowRecord, steps: Iterable[StepRecord], events: Iterable[EventRecord]
 ) -> WorkflowRecord | None:
     """Insert the run with its history, unless its id or its deduplication key is taken; return the run that has it."""
-    existing = select_workflow(connection, record.id)
-    if existing is None and record.deduplication_key is not None:
-        existing = _select_deduplicated(connection, record.queue, record.deduplication_key)
-    if existing is None:
-        connection.execute(_INSERT_WORKFLOW, row_from_record(record))
-        _store_steps(connection, record.id, steps)
-        connection.executemany(_INSERT_EVENT, [row_from_event(record.id, event) for event in events])
-    return existing
+    if record.deduplication_key is not None:
+        existing = select_workflow(connection, record.id) or _select_deduplicated(
+            connection, record.queue, record.deduplication_key
+        )
+        if existing is not None:
+            return existing
+    if connection.execute(INSERT_IF_FREE, row_from_record(record)).rowcount != 1:
+        return select_workflow(connection, record.id)
+    _store_steps(connection, record.id, steps)
+    for event in events:
+        connection.execute(_INSERT_EVENT, row_from_event(record.id, event))
+    return None
 
 
 def _select_deduplicated(connection: sqlite3.Connection, queue: str | None, key: str) -> WorkflowRecord | None:
@@ -194,7 +198,7 @@ def _select_deduplicated(connection: sqlite3.Connection, queue: str | None, key:
 
 def is_held(connection: sqlite3.Connection, run: tuple[str, int]) -> bool:
     """Return whether the claim on a run (id, epoch) is held."""
-    return connection.execute(f"SELECT 1 FROM workflows WHERE {_HELD}", run).fetchone() is not None
+    return connection.execute(f"SELECT 1 FROM workflows WHERE {HELD}", run).fetchone() is not None
 
 
 def record_steps(
@@ -211,11 +215,11 @@ def record_steps(
     Returns:
         What is requested of the run, in a tuple; ``None`` if the claim is lost.
     """
-    found = connection.execute(f"SELECT request, crashes FROM workflows WHERE {_HELD}", run).fetchone()
+    found = connection.execute(f"SELECT request, crashes FROM workflows WHERE {HELD}", run).fetchone()
     if found is None:
         return None
     for row in rows:
-        connection.execute(_UPSERT_STEP, row)
+        connection.execute(UPSERT_STEP, row)
     for row in children:
         connection.execute(INSERT_IF_FREE, row)
     if marks:
@@ -228,13 +232,13 @@ def record_steps(
 
 def finish(connection: sqlite3.Connection, workflow_id: str, epoch: int, end: WorkflowEnd) -> bool:
     """Store a run's end, and tell its parent; return whether the claim was held."""
-    ended = connection.execute(_FINISH, values_from_end(workflow_id, epoch, end)).fetchall()
+    ended = connection.execute(FINISH, values_from_end(workflow_id, epoch, end)).fetchall()
     if not ended:
         return False
     _store_steps(connection, workflow_id, end.steps)
     _insert_children(connection, end.children)
     if ended[0][0] is not None:
-        connection.execute(_SIGNAL, {"id": ended[0][0], "signal": f"workflow:{workflow_id}"})
+        connection.execute(SIGNAL, {"id": ended[0][0], "signal": f"workflow:{workflow_id}"})
     return True
 
 
@@ -274,7 +278,7 @@ def begin_anew(
 
 def _store_steps(connection: sqlite3.Connection, workflow_id: str, steps: Iterable[StepRecord]) -> None:
     for step in steps:
-        connection.execute(_UPSERT_STEP, row_from_step(workflow_id, step))
+        connection.execute(UPSERT_STEP, row_from_step(workflow_id, step))
 
 
 def _insert_children(connection: sqlite3.Connection, children: Iterable[WorkflowRecord]) -> None:
@@ -297,7 +301,7 @@ def add_event(connection: sqlite3.Connection, workflow_id: str, event: EventReco
     row[1] = last + 1
     stored = connection.execute(f"{_INSERT_EVENT} ON CONFLICT (workflow_id, id) DO NOTHING", row)
     if stored.rowcount:
-        connection.execute(_SIGNAL, {"id": workflow_id, "signal": f"event:{event.name}"})
+        connection.execute(SIGNAL, {"id": workflow_id, "signal": f"event:{event.name}"})
     return record
 
 

@@ -33,6 +33,7 @@ from ..models import (
 )
 from . import _documents as documents
 from . import _sqlite_claims as claims
+from . import _sqlite_merging as merging
 from . import _sqlite_operations as operations
 from . import _sqlite_schedules as schedules
 from ._claims import Claimer
@@ -50,6 +51,7 @@ from ._sqlite_rows import (
     row_from_step,
     step_from_row,
     time_text,
+    values_from_end,
 )
 
 if TYPE_CHECKING:
@@ -99,17 +101,29 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         )
         self._commits = GroupCommit(self._connections)
         self._locks = None if self._connections.in_memory else OwnerLocks(self.db_path)
+        self._has_backlog = False  # a hint: what waits to be claimed is claimed by the operation itself
         self._connections.prepare()
 
     # --- the two ways to the database -------------------------------------------------------------------------------
 
-    def _write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        """Run the operation in a write transaction and return its result once that is durable."""
+    def _write(
+        self,
+        operation: Callable[[sqlite3.Connection], T],
+        rows: Sequence[tuple[object, ...]] = (),
+        result: object = None,
+    ) -> T:
+        """Run the operation in a write transaction and return its result once that is durable.
+
+        Args:
+            operation: What to do.
+            rows: The same as rows to merge with others', for the case that it comes to ``result``.
+            result: See ``rows``.
+        """
         try:
-            result: T = self._commits.submit(operation)
+            done: T = self._commits.submit(merging.Mergeable(operation, rows, result) if rows else operation)
         except sqlite3.Error as error:
             raise self._storage_error("write", error) from error
-        return result
+        return done
 
     def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         if self._connections.in_memory:
@@ -212,7 +226,10 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         self, record: WorkflowRecord, *, steps: Sequence[StepRecord] = (), events: Sequence[EventRecord] = ()
     ) -> WorkflowRecord | None:
         """See the base class."""
-        return self._write(lambda connection: operations.create(connection, record, steps, events))
+        rows: list[tuple[object, ...]] = []
+        if not steps and not events and record.deduplication_key is None:
+            rows = [merging.run_row(row_from_record(record))]
+        return self._write(lambda connection: operations.create(connection, record, steps, events), rows)
 
     def claim_workflows(
         self,
@@ -271,7 +288,9 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         done = self._write(
             lambda connection: operations.record_steps(
                 connection, (workflow_id, epoch), rows, new, marks, is_progress=is_progress
-            )
+            ),
+            () if new or marks else [merging.step_row(epoch, row) for row in rows],
+            (None,),
         )
         if done is None:
             raise ClaimLostError(workflow_id, epoch)
@@ -319,11 +338,16 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         queues: Sequence[Queue] = (),
     ) -> list[WorkflowRecord]:
         """See the base class. One commit."""
+        rows: list[tuple[object, ...]] = []
+        if not (self._has_backlog or end.children):
+            rows = [merging.step_row(epoch, row_from_step(workflow_id, step)) for step in end.steps]
+            rows.append(merging.end_row(values_from_end(workflow_id, epoch, end), claims=True))
         return self._leave_and_claim(
             lambda connection: operations.finish(connection, workflow_id, epoch, end),
             ClaimLostError(workflow_id, epoch),
             Claimer.of(owner, names, queues),
             end.finished_at,
+            rows,
         )
 
     def _leave_and_claim(
@@ -332,10 +356,15 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         lost: ClaimLostError,
         claimer: Claimer,
         now: datetime,
+        rows: Sequence[tuple[object, ...]] = (),
     ) -> list[WorkflowRecord]:
-        claimed = self._write(
-            lambda connection: claims.claim(connection, claimer, 1, now) if leave(connection) else None
-        )
+        def leave_and_claim(connection: sqlite3.Connection) -> list[WorkflowRecord] | None:
+            if not leave(connection):
+                return None
+            self._has_backlog = claims.is_anything_due(connection, now)
+            return claims.claim(connection, claimer, 1, now) if self._has_backlog else []
+
+        claimed = self._write(leave_and_claim, rows, [])
         if claimed is None:
             raise lost
         return claimed

@@ -21,7 +21,8 @@ from ..waiting import wait_until
 class Source:
     """Transactions over a list; operations append to what ``begin`` returns."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, merges: bool) -> None:
+        self.merges = merges
         self.stored: list[Any] = []
         self.draft: list[Any] | None = None
         self.begun = 0
@@ -44,6 +45,28 @@ class Source:
         self.commits += 1
         self.after_commit()
 
+    def merge(self, operations: list[Callable[[list[Any]], Any]], settle: Callable[[list[Any]], None]) -> bool:
+        if not self.merges:
+            return False
+        assert self.draft is None, "two transactions at once"
+        self.begun += 1
+        self.on_begin()
+        draft = list(self.stored)
+        try:
+            results = [operation(draft) for operation in operations]
+            self.before_commit()
+        except Exception:
+            return False
+        self.stored = draft
+        self.commits += 1
+        try:
+            self.after_commit()
+            settle(results)
+        except BaseException:
+            settle(results)
+            raise
+        return True
+
     def rollback(self) -> bool:
         was_open, self.draft = self.draft is not None, None
         return was_open
@@ -54,9 +77,9 @@ class Source:
     after_fork_in_parent = after_fork_in_child = before_fork
 
 
-@pytest.fixture
-def source() -> Source:
-    return Source()
+@pytest.fixture(params=[False, True], ids=["one-by-one", "merged"])
+def source(request: pytest.FixtureRequest) -> Source:
+    return Source(merges=request.param)
 
 
 @pytest.fixture
@@ -180,12 +203,12 @@ def test_an_interrupt_while_results_are_given_out_stores_nothing_twice(
 ) -> None:
     settle, interrupt = GroupCommit._settle, raise_once(KeyboardInterrupt())
 
-    def interrupted(batch: list[Any], results: list[Any]) -> None:
-        settle(batch[:2], results[:2])
+    def interrupted(self: GroupCommit, batch: list[Any], results: list[Any], leader: Any) -> None:
+        settle(self, batch[:2], results[:2], leader)
         interrupt()
-        settle(batch, results)
+        settle(self, batch, results, leader)
 
-    monkeypatch.setattr(GroupCommit, "_settle", staticmethod(interrupted))
+    monkeypatch.setattr(GroupCommit, "_settle", interrupted)
     results = outcomes(together(group, [put(n) for n in range(5)]))
     assert sum(isinstance(result, KeyboardInterrupt) for result in results) == 1
     assert source.stored == [0, 1, 2, 3, 4]

@@ -42,7 +42,7 @@ folder, boundary, at = sys.argv[1], sys.argv[2], int(sys.argv[3])
 effects = Effects(folder + "/effects")
 passed = 0
 passing = threading.Lock()
-commit = Connections.commit
+commit, commit_merged = Connections.commit, Connections.commit_merged
 
 def reach(place):
     global passed
@@ -57,7 +57,13 @@ def dying_commit(self):
     commit(self)
     reach("after a commit")
 
+def dying_commit_merged(writer, statement):
+    reach("before a commit")
+    commit_merged(writer, statement)
+    reach("after a commit")
+
 Connections.commit = dying_commit
+Connections.commit_merged = staticmethod(dying_commit_merged)
 open_writer = Connections._open_writer
 
 def watched_writer(self):

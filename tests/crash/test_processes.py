@@ -228,9 +228,9 @@ times = 0
 while not ended.is_set():
     connection.execute("BEGIN IMMEDIATE")
     times += 1
-    ended.wait(2)
-    connection.execute("COMMIT")
     ended.wait(1)
+    connection.execute("COMMIT")
+    ended.wait(0.3)
 lister.join()
 print(times, len(listed), flush=True)
 """

@@ -11,6 +11,7 @@ import pytest
 
 from py_orchestrate import Orchestrator, SQLiteDatabaseManager, activity, workflow
 from py_orchestrate._engine import engine as engine_module
+from py_orchestrate.db_manager import _connections
 from py_orchestrate.errors import StorageError
 
 from ..waiting import wait_until
@@ -27,6 +28,7 @@ def test_nothing_is_written_until_it_is_back(
     is_replaced: bool,
 ) -> None:
     monkeypatch.setattr(engine_module, "_LONGEST_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(_connections, "_SAME_FILE_SECONDS", 0)
     path, away = tmp_path / "runs.db", tmp_path / "away.db"
     ran: list[int] = []
     gate = threading.Event()
