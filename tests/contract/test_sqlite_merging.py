@@ -1,0 +1,212 @@
+"""A batch of operations as one statement: what it does, what it leaves to the operations, and that nobody notices."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from py_orchestrate import SQLiteDatabaseManager
+from py_orchestrate.db_manager import _connections
+from py_orchestrate.errors import ClaimLostError, StorageError
+from py_orchestrate.models import NEVER, ControlRequest, WorkflowRecord, WorkflowStatus
+from py_orchestrate.testing._samples import in_background, race, run_end, run_record, step_record, suspension
+
+from ..waiting import wait_until
+
+
+class Watched:
+    """A database manager, and what its writes were: merged, refused, or by themselves."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seen: list[str] = []
+        self.after: Callable[[], object] = lambda: None
+        commit, merged = _connections.Connections.commit, _connections.Connections.commit_merged
+
+        def commit_merged(writer: Any, statement: Any) -> None:
+            try:
+                merged(writer, statement)
+            except sqlite3.IntegrityError:
+                self.seen.append("refused")
+                raise
+            self.seen.append("merged")
+            self.after()
+
+        def commit_alone(connections: Any) -> None:
+            commit(connections)
+            self.seen.append("alone")
+
+        monkeypatch.setattr(_connections.Connections, "commit_merged", staticmethod(commit_merged))
+        monkeypatch.setattr(_connections.Connections, "commit", commit_alone)
+        self.manager = SQLiteDatabaseManager(path)
+        self.manager.register_owner("me")
+        self.seen.clear()
+
+    def claim(self, workflow_id: str = "run") -> int:
+        self.manager.create_workflow(run_record(workflow_id))
+        (record,) = self.manager.claim_workflows("me", ["greet"], 1)
+        assert record.id == workflow_id
+        self.seen.clear()
+        return record.epoch
+
+    def end(self, workflow_id: str, epoch: int, **fields: Any) -> list[WorkflowRecord]:
+        return self.manager.finish_and_claim(workflow_id, epoch, run_end(**fields), owner="me", names=["greet"])
+
+
+@pytest.fixture
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    watched = Watched(tmp_path / "runs.db", monkeypatch)
+    with closing(watched.manager):
+        yield watched
+
+
+def test_the_life_of_a_run_is_merged(watched: Watched) -> None:
+    assert watched.manager.create_workflow(run_record("run")) is None
+    assert watched.seen == ["merged"]
+    epoch = watched.manager.claim_workflows("me", ["greet"], 1)[0].epoch
+    watched.seen.clear()
+    assert watched.manager.record_steps("run", epoch, [step_record(0), step_record(1)]) is None
+    assert watched.end("run", epoch, steps=(step_record(2),)) == []
+    assert watched.seen == ["merged"] * 2
+    assert [step.sequence for step in watched.manager.get_steps("run")] == [0, 1, 2]
+    assert watched.manager.read_workflow("run").status is WorkflowStatus.DONE  # type: ignore[union-attr]
+
+
+def together(watched: Watched, actions: list[Callable[[], Any]]) -> list[Any]:
+    """Let threads do their writes in one batch; return what each got, or raised."""
+
+    def outcome(action: Callable[[], Any]) -> Any:
+        try:
+            return action()
+        except BaseException as error:
+            return error
+
+    with watched.manager._commits.alone():
+        futures = [in_background(partial(outcome, action)) for action in actions]
+        wait_until(lambda: len(watched.manager._commits._waiting) == len(actions))
+    return [future.result(timeout=10) for future in futures]
+
+
+def test_threads_share_a_statement(watched: Watched) -> None:
+    creates = [partial(watched.manager.create_workflow, run_record(str(n))) for n in range(8)]
+    assert together(watched, creates) == [None] * 8
+    assert watched.seen == ["merged"]
+    assert len(watched.manager.list_workflows()) == 8
+
+
+def test_what_cannot_be_merged_spoils_nothing(watched: Watched) -> None:
+    manager, epoch = watched.manager, watched.claim()
+    results = together(
+        watched,
+        [
+            partial(manager.create_workflow, run_record("run", minutes=5)),
+            partial(manager.create_workflow, run_record("other")),
+            partial(manager.record_steps, "run", epoch, [step_record(0)]),
+            partial(manager.record_steps, "run", epoch + 1, [step_record(1)]),
+            partial(manager.record_steps, "nobody", 1, [step_record(0)]),
+        ],
+    )
+    assert results[:3] == [manager.read_workflow("run"), None, None]
+    assert [type(result) for result in results[3:]] == [ClaimLostError] * 2
+    assert watched.seen == ["refused", "alone"]
+    assert [step.sequence for step in manager.get_steps("run")] == [0]
+
+
+def test_a_value_that_the_store_refuses_spoils_nothing(watched: Watched) -> None:
+    bad = run_record("bad", name=object())
+    create = watched.manager.create_workflow
+    error, result = together(watched, [partial(create, bad), partial(create, run_record("good"))])
+    assert isinstance(error, StorageError)
+    assert result is None
+    assert [record.id for record in watched.manager.page_workflows()] == ["good"]
+
+
+def test_a_request_is_told_to_who_stores_a_step(watched: Watched) -> None:
+    epoch = watched.claim()
+    watched.manager.cancel_workflow("run")
+    watched.seen.clear()
+    assert watched.manager.record_steps("run", epoch, [step_record(0)]) is ControlRequest.CANCEL
+    assert watched.seen == ["refused", "alone"]
+
+
+def test_a_step_that_is_stored_stays_as_it_is(watched: Watched) -> None:
+    epoch = watched.claim()
+    watched.manager.record_steps("run", epoch, [step_record(0, None)])
+    watched.manager.record_steps("run", epoch, [step_record(0, '"first"')])
+    watched.manager.record_steps("run", epoch, [step_record(0, '"second"')])
+    assert watched.seen == ["merged", "merged", "refused", "alone"]
+    assert [step.output for step in watched.manager.get_steps("run")] == ['"first"']
+
+
+def test_a_run_that_crashed_counts_its_crashes_from_anew_with_a_step(watched: Watched) -> None:
+    watched.manager.register_owner("dies")
+    watched.manager.create_workflow(run_record("run"))
+    assert watched.manager.claim_workflows("dies", ["greet"], 1)
+    assert watched.manager.expire_owner("dies", 0)
+    (record,) = watched.manager.claim_workflows("me", ["greet"], 1)
+    assert record.crashes == 1
+    watched.manager.record_steps("run", record.epoch, [step_record(0)])
+    assert watched.manager.read_workflow("run").crashes == 0  # type: ignore[union-attr]
+
+
+def test_an_end_claims_what_waits(watched: Watched) -> None:
+    epoch = watched.claim()
+    watched.manager.create_workflow(run_record("next"))
+    watched.seen.clear()
+    (following,) = watched.end("run", epoch)
+    assert following.id == "next"
+    assert watched.seen == ["refused", "alone"]
+    assert watched.end("next", following.epoch) == []
+    assert watched.seen == ["refused", "alone", "alone"]  # for it has learnt that something waits
+    epoch = watched.claim("last")
+    assert watched.end("last", epoch) == []
+    assert watched.seen == ["merged"]
+
+
+def test_an_end_tells_the_parent(watched: Watched) -> None:
+    manager = watched.manager
+    parent = watched.claim("parent")
+    manager.suspend_workflow("parent", parent, suspension(wake_at=NEVER, waiting_for="workflow:child"))
+    manager.create_workflow(run_record("child", parent_id="parent"))
+    (child,) = manager.claim_workflows("me", ["greet"], 1)
+    (following,) = watched.end("child", child.epoch)
+    assert (following.id, following.signals) == ("parent", 1)
+
+
+def test_large_values_are_stored_as_any(watched: Watched) -> None:
+    epoch = watched.claim()
+    watched.manager.record_steps("run", epoch, [step_record(0, '"' + "x" * 100_000 + '"')])
+    assert watched.seen == ["alone"]
+    assert len(watched.manager.get_steps("run")[0].output or "") == 100_002
+
+
+def test_an_interrupt_after_the_commit_stores_nothing_twice(watched: Watched) -> None:
+    interrupts = [KeyboardInterrupt()]
+
+    def interrupt() -> None:
+        if interrupts:
+            raise interrupts.pop()
+
+    watched.after = interrupt
+    results = together(watched, [partial(watched.manager.create_workflow, run_record(str(n))) for n in range(3)])
+    # The leader's caller is interrupted; that its run is stored is no news for the others.
+    assert isinstance(results[0], KeyboardInterrupt)
+    assert results[1:] == [None, None]
+    assert watched.seen == ["merged"]
+
+
+def test_steps_of_many_threads(watched: Watched) -> None:
+    epoch = watched.claim()
+
+    def store(n: int) -> None:
+        for each in range(20):
+            assert watched.manager.record_steps("run", epoch, [step_record(n * 20 + each)]) is None
+
+    race([partial(store, n) for n in range(8)])
+    assert [step.sequence for step in watched.manager.get_steps("run")] == list(range(160))
+    assert set(watched.seen) == {"merged"}
