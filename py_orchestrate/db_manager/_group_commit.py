@@ -1,10 +1,10 @@
 """Group commit: threads that write at the same moment share one transaction.
 
 There is no writer thread. A calling thread that finds nobody leading leads: it takes every waiting operation, runs them
-in one transaction with its own, and so pays for one flush to disk; then it hands the lead to the first of those that
-arrived meanwhile, and wakes the others. A lone writer therefore costs no hand-over between threads, eight of them cost
-one flush instead of eight, and nobody is overtaken for long. Where the source can do a whole batch at once
-(``merge``), it is asked to.
+in one transaction with its own, and so pays for one flush to disk; once more for those that arrived meanwhile, if any
+did; then it hands the lead to the first of those that arrived since. A lone writer therefore costs no hand-over between
+threads, eight of them cost one flush instead of eight, and nobody waits for more than two flushes of others. Where the
+source can do a whole batch at once (``merge``), it is asked to.
 
 Guarantees, which the tests hold it to:
 
@@ -114,7 +114,9 @@ class GroupCommit:
         self._take_turn(request)
         if not request.done:
             try:
-                self._run(self._batch(request))
+                self._run(self._batch(request), request)
+                if self._waiting:  # once more, for it takes time to hand over the lead
+                    self._run(self._batch(), request)
             finally:
                 self._pass_on(request)
         if request.error is not None:
@@ -162,17 +164,15 @@ class GroupCommit:
         with self._mutex, contextlib.suppress(ValueError):
             self._waiting.remove(request)
 
-    def _batch(self, own: _Request) -> list[_Request]:
-        batch = [own]
+    def _batch(self, *own: _Request) -> list[_Request]:
+        batch = [*own]
         with self._mutex:
             while self._waiting and len(batch) < self._batch_limit:
                 batch.append(self._waiting.popleft())
         return batch
 
     def _pass_on(self, own: _Request) -> None:
-        """Make the first of those that wait the leader, if any waits; nothing where the caller leads no longer."""
-        if not own.leads:
-            return
+        """Make the first of those that wait the leader, if any waits."""
         with self._mutex:
             own.leads = False
             if not self._waiting:
@@ -183,22 +183,23 @@ class GroupCommit:
         assert following.turn is not None  # noqa: S101 - everyone that waits has one
         following.turn.release()
 
-    def _run(self, batch: list[_Request]) -> None:
+    def _run(self, batch: list[_Request], own: _Request) -> None:
         try:
             self._transact(batch)
         except BaseException:
             # An interrupt. What is not done goes back to the front, in order, for the next leader, but for the
-            # interrupted caller's own operation, which is the first: nobody waits for it.
+            # interrupted caller's own operation: nobody waits for it.
             with self._mutex:
-                self._waiting.extendleft(request for request in reversed(batch[1:]) if not request.done)
+                self._waiting.extendleft(
+                    request for request in reversed(batch) if not request.done and request is not own
+                )
             raise
 
-    def _transact(self, batch: list[_Request], *, is_last: bool = True) -> None:
+    def _transact(self, batch: list[_Request]) -> None:
         """Run the batch in one transaction, or, where that fails, each in one of its own."""
-        leader = batch[0] if is_last else None
 
         def settle(results: list[Any]) -> None:
-            self._settle(batch, results, leader)
+            self._settle(batch, results)
 
         try:
             if self._source.merge([request.operation for request in batch], settle):
@@ -210,7 +211,7 @@ class GroupCommit:
         self._run_in_turn(batch, connection, settle)
         for request in batch:
             if not request.done:
-                self._transact([request], is_last=False)
+                self._transact([request])
 
     def _run_in_turn(self, batch: list[_Request], connection: Any, settle: Callable[[list[Any]], None]) -> None:
         """Run the operations in the transaction that has begun; where that fails, a lone one fails."""
@@ -230,12 +231,10 @@ class GroupCommit:
                 settle(results)
             raise
 
-    def _settle(self, batch: list[_Request], results: list[Any], leader: _Request | None) -> None:
+    @staticmethod
+    def _settle(batch: list[_Request], results: list[Any]) -> None:
         for request, result in zip(batch, results, strict=True):
             request.result = result
-        if leader is not None:  # the next batch begins while the callers of this one wake up
-            self._pass_on(leader)
-        for request in batch:
             _wake(request)
 
     @staticmethod

@@ -203,12 +203,12 @@ def test_an_interrupt_while_results_are_given_out_stores_nothing_twice(
 ) -> None:
     settle, interrupt = GroupCommit._settle, raise_once(KeyboardInterrupt())
 
-    def interrupted(self: GroupCommit, batch: list[Any], results: list[Any], leader: Any) -> None:
-        settle(self, batch[:2], results[:2], leader)
+    def interrupted(batch: list[Any], results: list[Any]) -> None:
+        settle(batch[:2], results[:2])
         interrupt()
-        settle(self, batch, results, leader)
+        settle(batch, results)
 
-    monkeypatch.setattr(GroupCommit, "_settle", interrupted)
+    monkeypatch.setattr(GroupCommit, "_settle", staticmethod(interrupted))
     results = outcomes(together(group, [put(n) for n in range(5)]))
     assert sum(isinstance(result, KeyboardInterrupt) for result in results) == 1
     assert source.stored == [0, 1, 2, 3, 4]
