@@ -185,6 +185,11 @@ class WorkflowRegistry:
             raise ActivityNotFoundError(name, self.activities)
         return self._definition("activity", name, function)
 
+    def types_of_activity(self, name: str) -> Mapping[str, type] | None:
+        """Return the classes that an activity's annotations name; ``None`` where it is not registered."""
+        function = self.activities.get(name)
+        return None if function is None else self._definition("activity", name, function).types
+
     def _definition(self, kind: str, name: str, function: Callable[..., Any]) -> Definition:
         definition = self._definitions.get((kind, name))
         if definition is None or definition.function is not function:

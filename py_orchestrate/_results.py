@@ -41,13 +41,16 @@ class Results:
         check_workflow_id(workflow_id)
         ended_here = threading.Event()
         pauses = _pauses(timeout)
-        with self._engine.waiting_for(workflow_id, ended_here.set):
-            while True:
+        with self._engine.waiting_for(workflow_id, ended_here.set) as waiter:
+            if self._engine.is_under_way(workflow_id):  # no need to look: it tells, as those do that end very soon
+                ended_here.wait(next(pauses, 0.0))
+            while waiter.record is None:
                 ended_here.clear()
                 record = self._database.read_workflow(workflow_id)
                 if (found := self._ended(workflow_id, record)) is not None:
                     return found
                 ended_here.wait(self._next(pauses, record, timeout))
+            return waiter.record
 
     async def wait_async(self, workflow_id: str, timeout: float | None) -> WorkflowRecord:
         """See ``Orchestrator.wait_async``."""
@@ -67,8 +70,8 @@ class Results:
                 loop.call_soon_threadsafe(ended_here.set)
 
         pauses = _pauses(timeout)
-        with self._engine.waiting_for(workflow_id, notify):
-            while True:
+        with self._engine.waiting_for(workflow_id, notify) as waiter:
+            while waiter.record is None:
                 ended_here.clear()
                 record = await asyncio.to_thread(self._database.read_workflow, workflow_id)
                 if (found := self._ended(workflow_id, record)) is not None:
@@ -76,6 +79,7 @@ class Results:
                 pause = self._next(pauses, record, timeout)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(ended_here.wait(), pause)
+            return waiter.record
 
     def result_of(self, record: WorkflowRecord) -> Any:
         """Return what a run that has ended has come to.

@@ -47,7 +47,7 @@ _MARK = f'"{MARK}"'
 _MARKED_KEY = f'"{MARK}":'  # with the colon it can only be a key: within a string the quotes are escaped
 _NO_TYPES: Mapping[str, type] = MappingProxyType({})
 _SHORT = 1 << 63
-_raw_decode = json.JSONDecoder().raw_decode
+_scan_once: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
 class Serializer(Protocol):
@@ -118,11 +118,7 @@ class JsonSerializer:
         try:
             if _MARK in text:
                 return _tagged().decode_tagged(text, types or _NO_TYPES, lenient=lenient)
-            if not text[:1].isspace():  # spares json.loads's search for white space
-                value, end = _raw_decode(text)
-                if end == len(text):
-                    return value
-            return json.loads(text)
+            return _decoded(text)
         except json.JSONDecodeError as error:  # not chained: the error holds the whole text
             raise SerializationError(f"the stored text is not JSON: {error.msg} at position {error.pos}") from None
         except ValueError:
@@ -141,13 +137,22 @@ def _tagged() -> ModuleType:
     return _tagged
 
 
+def _decoded(text: str) -> Any:
+    """Return what ``json.loads`` does, without its search for white space, which no text of ours has around it."""
+    try:
+        value, end = _scan_once(text, 0)
+    except StopIteration:
+        return json.loads(text)
+    return value if end == len(text) else json.loads(text)
+
+
 def _plain_json(value: Any) -> tuple[str, Any] | None:
     """Return text and copy if the value is plain JSON data through and through, else ``None``."""
     try:
         text = dump(value)
         if _MARKED_KEY in text:
             return None
-        decoded, _ = _raw_decode(text)
+        decoded, _ = _scan_once(text, 0)
         # ``==`` would take a named tuple for a list's equal, an IntEnum for an int, 1 for True. The bytes of marshal
         # tell all exact types apart and are refused for most subclasses; for one with a buffer (numpy.float64) they
         # are those of a ``bytes``, which nothing decoded from JSON has. Format 2 is the last without references and

@@ -228,9 +228,7 @@ class ActivityCalls:
         return outcome.value
 
     def _replayed(self, step: StepOutcome) -> Any:
-        function = self._host.registry.activities.get(step.name)
-        types = None if function is None else self._host.registry.activity_definition(step.name).types
-        return self._interrupts.replay(step, types)
+        return self._interrupts.replay(step, self._host.registry.types_of_activity(step.name))
 
     def _wait_for_attempt(self, body: PreparedBody, due: datetime) -> None:
         """Return when the next attempt is due, if that is soon; else leave the worker until then."""

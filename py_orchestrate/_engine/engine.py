@@ -52,6 +52,21 @@ _LONGEST_RETRY_SECONDS = 5.0
 _RUNS_SHOWN = 10
 
 
+class Waiter:
+    """One who waits for a run to end.
+
+    Attributes:
+        notify: Is called, on any thread, whenever the run ends or leaves here, and when the engine stops.
+        record: The run, once it has ended here, as it is stored.
+    """
+
+    __slots__ = ("notify", "record")
+
+    def __init__(self, notify: Callable[[], None]) -> None:
+        self.notify = notify
+        self.record: WorkflowRecord | None = None
+
+
 class Engine:
     """Runs the workflows of one orchestrator."""
 
@@ -98,11 +113,13 @@ class Engine:
         """Forget every run, and all threads with what belongs to them."""
         self._stopping = threading.Event()
         self._leaving = threading.Event()
+        self.is_leaving = False
         self._busy = 0
         self._capacity = self._max_workers
         self._something_waits = False
         self._runs: dict[str, WorkflowRun] = {}
-        self._waiters: dict[str, list[Callable[[], None]]] = {}
+        self._dispatched: set[str] = set()
+        self._waiters: dict[str, list[Waiter]] = {}
         self._loop = EventLoopThread()
         self.bodies = BodyRunner(self.registry, self.serializer, self.clock, self._loop.run, self)
         self._workers = WorkerPool("worker", self._max_workers)
@@ -168,7 +185,7 @@ class Engine:
                     "stop() does not wait any longer for %s; they end at their next step, and go on at the next start",
                     self._describe_runs(),
                 )
-                self._leaving.set()
+                self.begin_leaving()
                 return False
             self._retire()
         self._leases.join()
@@ -180,6 +197,7 @@ class Engine:
 
     def begin_leaving(self) -> None:
         """See ``exits.Leaver``."""
+        self.is_leaving = True  # see RunHost: each durable call looks at it
         self._leaving.set()
 
     def leave(self, timeout: float) -> None:
@@ -337,6 +355,7 @@ class Engine:
 
     def dispatch(self, record: WorkflowRecord, *, is_new: bool) -> None:
         """See ``RecoveryHost``."""
+        self._dispatched.add(record.id)
         self._workers.submit(lambda: self._work(record, is_new=is_new))
 
     def _work(self, record: WorkflowRecord, *, is_new: bool) -> None:
@@ -352,6 +371,7 @@ class Engine:
         run = WorkflowRun(self, record, is_new=is_new)
         with self._lock:
             self._runs[record.id] = run
+            self._dispatched.discard(record.id)
         self._recovery.notice_run()
         try:
             return run.execute()
@@ -363,11 +383,6 @@ class Engine:
             self._rouse(record.id)
 
     # --- what a run needs (see RunHost) -------------------------------------------------------------------------------
-
-    @property
-    def is_leaving(self) -> bool:
-        """See ``RunHost``."""
-        return self._leaving.is_set()
 
     def persist(self, write: Callable[[], Any]) -> Any:
         """See ``RunHost``."""
@@ -418,6 +433,7 @@ class Engine:
         """See ``RunHost``."""
         if not self._may_claim:
             self.persist(lambda: self.database.finish_workflow(record.id, record.epoch, end))
+            self._hand_over(record, end)
             self._something_waits = self._something_waits or record.parent_id is not None
             return None
         claimed = self.persist(
@@ -425,7 +441,24 @@ class Engine:
                 record.id, record.epoch, end, owner=self.owner, names=self.workflow_names(), **self.queue_arguments
             )
         )
+        self._hand_over(record, end)
         return self._following(claimed, end.children)
+
+    def _hand_over(self, record: WorkflowRecord, end: WorkflowEnd) -> None:
+        """Let those who wait have the end as it has just been stored, so that they need not read it."""
+        for waiter in self._waiters.get(record.id, ()):
+            waiter.record = record._replace(
+                status=end.status,
+                output=end.output,
+                error=end.error,
+                error_message=end.error_message,
+                current_activity=end.current_activity,
+                custom_status=record.custom_status if end.custom_status is None else end.custom_status,
+                updated_at=end.finished_at,
+                owner=None,
+                request=None,
+            )
+            waiter.notify()
 
     def suspend(self, record: WorkflowRecord, suspension: WorkflowSuspension) -> WorkflowRecord | None:
         """See ``RunHost``."""
@@ -507,25 +540,30 @@ class Engine:
         run = self._runs.get(workflow_id)
         return None if run is None else run.current_activity
 
+    def is_under_way(self, workflow_id: str) -> bool:
+        """Return whether a run runs here, or is about to."""
+        return workflow_id in self._runs or workflow_id in self._dispatched
+
     @contextlib.contextmanager
-    def waiting_for(self, workflow_id: str, notify: Callable[[], None]) -> Iterator[None]:
+    def waiting_for(self, workflow_id: str, notify: Callable[[], None]) -> Iterator[Waiter]:
         """Call ``notify``, on any thread, whenever a run of this engine ends or leaves, and when the engine stops.
 
         A worker that waits is replaced by another for as long, so that workflows that wait for others cannot use up the
         workers that those need.
         """
+        waiter = Waiter(notify)
         with self._lock:
-            self._waiters.setdefault(workflow_id, []).append(notify)
+            self._waiters.setdefault(workflow_id, []).append(waiter)
         holds_worker = self._holds_worker()
         if holds_worker:
             self._change_capacity(+1)
         try:
-            yield
+            yield waiter
         finally:
             if holds_worker:
                 self._change_capacity(-1)
             with self._lock:
-                self._waiters[workflow_id].remove(notify)
+                self._waiters[workflow_id].remove(waiter)
                 if not self._waiters[workflow_id]:
                     del self._waiters[workflow_id]
 
@@ -549,8 +587,8 @@ class Engine:
 
     def _rouse(self, workflow_id: str) -> None:
         with self._lock:
-            for notify in self._waiters.get(workflow_id, ()):
-                notify()
+            for waiter in self._waiters.get(workflow_id, ()):
+                waiter.notify()
 
     def _change_capacity(self, by: int) -> None:
         with self._lock:

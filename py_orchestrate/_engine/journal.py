@@ -116,7 +116,8 @@ class Journal:
             DurableCallError: This is not the workflow's thread, or its run is over.
             Unwind: The run leaves, or has left.
         """
-        self.check_thread()
+        if threading.get_ident() != self._thread:
+            raise foreign_thread_error()
         if not self.is_active:
             raise ended_run_error()
         if self.left is None and self._host.is_leaving:
@@ -149,15 +150,18 @@ class Journal:
         sequence = self.sequence
         self.sequence += 1
         decision = self.history.decide(sequence, kind, name)
+        if isinstance(decision, StepOutcome):
+            if not decision.is_final:
+                self._catch_up(sequence)
+            return sequence, decision
         if isinstance(decision, Mismatch):
             self.fail(non_determinism(decision))
-        # Where steps behind this one are recorded, the code has been here before.
-        if not isinstance(decision, StepOutcome):
-            self.is_replaying = self.is_replaying and sequence < self.history.last
-            return sequence, None
-        if not decision.is_final:
-            self.is_replaying = self.is_replaying and sequence < self.history.last
-        return sequence, decision
+        self._catch_up(sequence)
+        return sequence, None
+
+    def _catch_up(self, sequence: int) -> None:
+        """Note that a call is not replayed: where steps behind it are recorded, the code has been here before."""
+        self.is_replaying = self.is_replaying and sequence < self.history.last
 
     def seal(self, signal: BaseException) -> None:
         """Let every further call raise; the first reason counts."""

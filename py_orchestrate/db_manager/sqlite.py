@@ -12,6 +12,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..errors import ClaimLostError, StorageError
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
 __all__ = ["DatabaseManager", "SQLiteDatabaseManager"]
 
 T = TypeVar("T")
+
+_OUTCOME_OF = partial(tuple.__new__, StepOutcome)  # what _make() does, of which a replay needs as many as it has steps
 
 
 class SQLiteDatabaseManager(RecordDatabaseManager):
@@ -264,7 +267,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
             "SELECT sequence, kind, activity_name, status, output_data, error_data, state_data "
             "FROM activity_executions WHERE workflow_id = ? ORDER BY sequence"
         )
-        return self._read(lambda connection: list(map(StepOutcome._make, connection.execute(query, (workflow_id,)))))
+        return self._read(lambda connection: list(map(_OUTCOME_OF, connection.execute(query, (workflow_id,)))))
 
     def record_steps(
         self,
