@@ -21,21 +21,22 @@ What few programs need is imported when it is used first, here and below.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from . import durable
-from .db_manager import (
-    BaseDatabaseManager,
-    DatabaseManager,
-    SQLiteDatabaseManager,
-)
-from .decorators import activity, workflow
-from .errors import WorkflowCancelled
-from .models import WorkflowStatus
-from .orchestrator import Orchestrator, WorkflowHandle
-
+TYPE_CHECKING = False  # type checkers know the name; importing it from typing takes ten times as long as all of this
 if TYPE_CHECKING:
-    from .db_manager import CosmosDatabaseManager, MemoryDatabaseManager
+    from typing import Any
+
+    from . import durable
+    from .db_manager import (
+        BaseDatabaseManager,
+        CosmosDatabaseManager,
+        DatabaseManager,
+        MemoryDatabaseManager,
+        SQLiteDatabaseManager,
+    )
+    from .decorators import activity, workflow
+    from .errors import WorkflowCancelled
+    from .models import WorkflowStatus
+    from .orchestrator import Orchestrator, WorkflowHandle
     from .queues import Queue
     from .retry import RetryPolicy
 
@@ -57,20 +58,34 @@ __all__ = [
 ]
 
 
-_LATE = {
+_PLACES = {
+    "BaseDatabaseManager": "db_manager",
     "CosmosDatabaseManager": "db_manager",
+    "DatabaseManager": "db_manager",
     "MemoryDatabaseManager": "db_manager",
+    "Orchestrator": "orchestrator",
     "Queue": "queues",
     "RetryPolicy": "retry",
+    "SQLiteDatabaseManager": "db_manager",
+    "WorkflowCancelled": "errors",
+    "WorkflowHandle": "orchestrator",
+    "WorkflowStatus": "models",
+    "activity": "decorators",
+    "workflow": "decorators",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Resolve what is costly to import on first use."""
-    if name in _LATE:
+    """Import what a name stands for when it is used first.
+
+    So a process that only runs activities, such as one of a process pool, does without the engine and SQLite.
+    """
+    if name in _PLACES or name == "durable":
         from importlib import import_module
 
-        return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+        module = import_module(f"{__name__}.{_PLACES.get(name, name)}")
+        found = globals()[name] = module if name == "durable" else getattr(module, name)
+        return found
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 
@@ -79,3 +94,8 @@ def __getattr__(name: str) -> Any:
         except PackageNotFoundError:  # run from a folder that was never installed
             return "0+unknown"
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names, be it that they are not imported yet."""
+    return sorted({*globals(), *__all__})

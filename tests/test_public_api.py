@@ -247,7 +247,7 @@ def test_the_storage_interface_asks_for_the_seven_methods_of_1_0_2():
 
 
 def test_an_import_brings_nothing_optional_and_nothing_slow():
-    script = "import sys, py_orchestrate; print(*sys.modules)"
+    script = "import sys; from py_orchestrate import Orchestrator, activity, durable, workflow; print(*sys.modules)"
     loaded = set(in_fresh_process(script).split())
     unwanted = {
         "asyncio",
@@ -269,6 +269,26 @@ def test_an_import_brings_nothing_optional_and_nothing_slow():
     assert "py_orchestrate.orchestrator" in loaded
     assert not loaded & unwanted
     assert "py_orchestrate.db_manager.cosmosdb" not in loaded
+
+
+def test_what_runs_activities_only_brings_no_engine():
+    loaded = in_fresh_process("import sys; from py_orchestrate import activity, workflow; print(*sys.modules)").split()
+    assert not {"py_orchestrate.orchestrator", "py_orchestrate._engine", "py_orchestrate.db_manager", "sqlite3"} & {
+        *loaded
+    }
+
+
+def test_every_name_is_there_on_first_use():
+    script = """
+import py_orchestrate
+assert {*py_orchestrate.__all__} <= {*dir(py_orchestrate)}
+for name in py_orchestrate.__all__:
+    if name != "CosmosDatabaseManager":
+        assert getattr(py_orchestrate, name) is getattr(py_orchestrate, name)
+from py_orchestrate import *
+print(workflow.__module__, durable.__name__)
+"""
+    assert in_fresh_process(script).split() == ["py_orchestrate.decorators", "py_orchestrate.durable"]
 
 
 def test_a_plain_workflow_brings_nothing_slow_either():
