@@ -24,7 +24,7 @@ Row = tuple[object, ...]
 
 _MOST_ROWS = 64
 _LARGEST_TEXT = 4096
-"""What is longer takes its time anyway, and may be too long for the store."""
+"""What is longer takes its time anyway, and may be too long for the store; it is kept out by who makes the rows."""
 
 _WIDTH = WORKFLOW_COLUMNS.count(",") + 2
 
@@ -90,6 +90,11 @@ def prepare(connection: sqlite3.Connection) -> None:
     connection.executescript(_SCHEMA)
 
 
+def is_small(*texts: str | None) -> bool:
+    """Return whether payloads are short enough to be merged."""
+    return sum(len(text) for text in texts if text is not None) <= _LARGEST_TEXT
+
+
 def run_row(values: Row) -> Row:
     """Return the row of a new run, from its values."""
     return ("run", *values)
@@ -117,7 +122,5 @@ def merged(operations: Sequence[object]) -> tuple[str, list[object]] | None:
             values += row
             values += [None] * (_WIDTH - len(row))
     if not 0 < count <= _MOST_ROWS:
-        return None
-    if any(type(value) is str and len(value) > _LARGEST_TEXT for value in values):
         return None
     return _INSERTS[count], values

@@ -230,7 +230,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
     ) -> WorkflowRecord | None:
         """See the base class."""
         rows: list[tuple[object, ...]] = []
-        if not steps and not events and record.deduplication_key is None:
+        if not (steps or events or record.deduplication_key) and merging.is_small(record.input):
             rows = [merging.run_row(row_from_record(record))]
         return self._write(lambda connection: operations.create(connection, record, steps, events), rows)
 
@@ -292,7 +292,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
             lambda connection: operations.record_steps(
                 connection, (workflow_id, epoch), rows, new, marks, is_progress=is_progress
             ),
-            () if new or marks else [merging.step_row(epoch, row) for row in rows],
+            [] if new or marks else _merged_steps(epoch, steps, rows),
             (None,),
         )
         if done is None:
@@ -342,9 +342,10 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
     ) -> list[WorkflowRecord]:
         """See the base class. One commit."""
         rows: list[tuple[object, ...]] = []
-        if not (self._has_backlog or end.children):
-            rows = [merging.step_row(epoch, row_from_step(workflow_id, step)) for step in end.steps]
-            rows.append(merging.end_row(values_from_end(workflow_id, epoch, end), claims=True))
+        if not (self._has_backlog or end.children) and merging.is_small(end.output, end.error, end.custom_status):
+            rows = _merged_steps(epoch, end.steps, [row_from_step(workflow_id, step) for step in end.steps])
+            if rows or not end.steps:
+                rows.append(merging.end_row(values_from_end(workflow_id, epoch, end), claims=True))
         return self._leave_and_claim(
             lambda connection: operations.finish(connection, workflow_id, epoch, end),
             ClaimLostError(workflow_id, epoch),
@@ -596,6 +597,13 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
 
 DatabaseManager = SQLiteDatabaseManager
 """1.0.2's other name for it."""
+
+
+def _merged_steps(epoch: int, steps: Sequence[StepRecord], rows: Sequence[Any]) -> list[tuple[object, ...]]:
+    """Return the steps' rows as rows to merge; none if one is too large for that."""
+    if not all(merging.is_small(step.input, step.output, step.error) for step in steps):
+        return []
+    return [merging.step_row(epoch, row) for row in rows]
 
 
 def _check_option(option: str, value: str, allowed: Sequence[str]) -> None:
