@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import random
 import sqlite3
 import threading
 import time
@@ -39,7 +40,15 @@ _FORK_WAIT_SECONDS = 5.0
 # is written meanwhile is lost with what was written before, or, where the file was moved away and back, is not lost.
 _SAME_FILE_SECONDS = 0.005
 
+_FIRST_PAUSE_SECONDS = 0.0003
+_LONGEST_PAUSE_SECONDS = 0.005
+
 _inherited: list[object] = []
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    """Return whether another process has the file."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 @contextlib.contextmanager
@@ -109,7 +118,7 @@ class Connections:
             StorageError: The file was replaced or removed since it was opened.
         """
         writer = self._ready_writer()
-        writer.execute("BEGIN IMMEDIATE")
+        self._patiently(writer.execute, "BEGIN IMMEDIATE")
         return writer
 
     def merge(self, operations: Sequence[Callable[[Any], Any]], settle: Callable[[list[Any]], None]) -> bool:
@@ -129,10 +138,10 @@ class Connections:
         before = writer.total_changes
         results = [operation.result for operation in operations]  # type: ignore[attr-defined]  # merged() has looked
         try:
-            self.commit_merged(writer, statement)
+            self._patiently(self.commit_merged, writer, statement)
             settle(results)
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            if _is_busy(error):
                 raise  # it has waited as long as it may
             return False
         except BaseException:  # an interrupt, which mostly arrives in the commit, and is raised after it
@@ -145,6 +154,25 @@ class Connections:
     def commit_merged(writer: sqlite3.Connection, statement: tuple[str, list[object]]) -> None:
         """Run a statement that is a transaction; as durable as ``commit``."""
         writer.execute(*statement)
+
+    def _patiently(self, action: Callable[..., object], *arguments: object) -> None:
+        """Do what may find that another process writes, as soon as that has ended, within the busy timeout.
+
+        SQLite's own patience sleeps for longer and longer, up to a tenth of a second, and so leaves the file idle, and
+        a process that is unlucky behind, where several write all the time.
+        """
+        deadline = time.monotonic() + self._busy_timeout
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                action(*arguments)
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error) or time.monotonic() >= deadline:
+                    raise
+            else:
+                return
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            pause = min(pause * 1.2, _LONGEST_PAUSE_SECONDS)
 
     def _ready_writer(self) -> sqlite3.Connection:
         if self._is_read_only:  # SQLite opens such a file for reading, and never looks again
@@ -237,6 +265,10 @@ class Connections:
             connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_CHECKPOINT_PAGES}")
             migrate(connection, self.path)
             merging.prepare(connection)
+            if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+                connection.execute(
+                    "PRAGMA busy_timeout=0"
+                )  # see _patiently(); in the other modes a commit may wait too
         except sqlite3.Error as error:
             connection.close()
             raise StorageError(f"cannot open the database {self.path!r}: {error}") from error
@@ -317,8 +349,7 @@ class Connections:
             try:
                 return str(connection.execute(f"PRAGMA journal_mode={wanted}").fetchone()[0])
             except sqlite3.OperationalError as error:
-                busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-                if busy and time.monotonic() < deadline:
+                if _is_busy(error) and time.monotonic() < deadline:
                     time.sleep(0.01)
                     continue
                 raise StorageError(

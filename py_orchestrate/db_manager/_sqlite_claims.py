@@ -46,6 +46,13 @@ UNION ALL SELECT 'owner', id, queues FROM orchestrators
 
 _IN_LANE = f"{_READY} AND {LANE} = :queue AND name = :name AND (epoch > 0) = :begun"
 _FIRST_IN_LANE = f"SELECT priority, position FROM workflows WHERE {_IN_LANE} ORDER BY priority, position LIMIT :limit"
+_HEADS = f"""
+SELECT * FROM (SELECT FALSE, priority, position FROM workflows
+    WHERE {_IN_LANE.replace(":begun", "TRUE")} ORDER BY priority, position LIMIT :limit)
+UNION ALL
+SELECT * FROM (SELECT TRUE, priority, position FROM workflows
+    WHERE {_IN_LANE.replace(":begun", "FALSE")} ORDER BY priority, position LIMIT :limit)
+"""
 _FIRST_OF_EACH_PRIORITY = f"""
 WITH RECURSIVE level (priority) AS (
     SELECT min(priority) FROM workflows WHERE {_IN_LANE}
@@ -62,10 +69,11 @@ _WAKE = """
 UPDATE workflows SET wake_at = NULL, waiting_for = NULL WHERE position IN (
     SELECT position FROM workflows WHERE status = 'processing' AND wake_at <= ? ORDER BY wake_at LIMIT 100)
 """
-IS_ANYTHING_DUE = f"""
-SELECT 1 WHERE EXISTS (SELECT 1 FROM workflows WHERE {_READY})
-    OR EXISTS (SELECT 1 FROM workflows WHERE status = 'processing' AND wake_at <= ?)
-"""
+_IS_READY = f"EXISTS (SELECT 1 FROM workflows WHERE {_READY})"
+_IS_DUE = "EXISTS (SELECT 1 FROM workflows WHERE status = 'processing' AND wake_at <= ?)"
+_STATE = f"SELECT EXISTS (SELECT 1 FROM orchestrators WHERE id = ?), {_IS_DUE}, {_IS_READY}"
+IS_ANYTHING_DUE = f"{_IS_DUE} OR {_IS_READY}"
+"""Whether a run is ready or due to wake, whoever may take it."""
 _CLAIM = f"""
 UPDATE workflows SET owner = ?, epoch = epoch + 1 WHERE position = ? RETURNING {WORKFLOW_COLUMNS}
 """
@@ -122,16 +130,38 @@ def look(connection: sqlite3.Connection, claimer: Claimer, now: datetime) -> Fou
     )
 
 
-def is_anything_due(connection: sqlite3.Connection, now: datetime) -> bool:
-    """Return whether a run is ready or due to wake, whoever may take it."""
-    return connection.execute(IS_ANYTHING_DUE, (time_text(now),)).fetchone() is not None
+class State(NamedTuple):
+    """What decides whether there is anything to claim.
+
+    Attributes:
+        is_registered: Whether the claimer is; else nobody would notice its death.
+        is_due: Whether the time of a run that waits has come.
+        is_ready: Whether a run is ready, whoever may take it.
+    """
+
+    is_registered: bool
+    is_due: bool
+    is_ready: bool
+
+    @property
+    def is_anything(self) -> bool:
+        """Whether somebody may claim something."""
+        return self.is_due or self.is_ready
 
 
-def claim(connection: sqlite3.Connection, claimer: Claimer, limit: int, now: datetime) -> list[WorkflowRecord]:
+def state_of(connection: sqlite3.Connection, owner: str, now: datetime) -> State:
+    """Return what decides whether there is anything to claim."""
+    return State._make(map(bool, connection.execute(_STATE, (owner, time_text(now))).fetchone()))
+
+
+def claim(
+    connection: sqlite3.Connection, claimer: Claimer, limit: int, now: datetime, state: State
+) -> list[WorkflowRecord]:
     """Wake what is due, and claim the runs whose turn it is."""
-    if connection.execute("SELECT 1 FROM orchestrators WHERE id = ?", (claimer.owner,)).fetchone() is None:
+    if not (state.is_registered and state.is_anything):
         return []
-    connection.execute(_WAKE, (time_text(now),))
+    if state.is_due:
+        connection.execute(_WAKE, (time_text(now),))
     lanes: dict[str, list[tuple[str, str]]] = {}
     for queue, name in connection.execute(_READY_LANES).fetchall():
         if name in claimer.names and claimer.takes_from(queue):
@@ -155,10 +185,7 @@ def _turn(
     room = _room(connection, claimer, queue, limit, now)
     if not room.runs:
         return []
-    candidates = heapq.merge(*[
-        [*_first(connection, lane, room.runs, begun=True), *_first(connection, lane, room.runs, begun=False)]
-        for lane in lanes
-    ])  # fmt: skip
+    candidates = heapq.merge(*[_heads(connection, lane, room.runs) for lane in lanes])
     return in_turn(candidates, room, lambda: _overtaken(connection, lanes, now))
 
 
@@ -217,6 +244,12 @@ def _note_starts(
 def _first(connection: sqlite3.Connection, lane: tuple[str, str], limit: int, *, begun: bool) -> list[Candidate]:
     rows = connection.execute(_FIRST_IN_LANE, {"queue": lane[0], "name": lane[1], "begun": begun, "limit": limit})
     return [Candidate(not begun, priority, position) for priority, position in rows]
+
+
+def _heads(connection: sqlite3.Connection, lane: tuple[str, str], limit: int) -> list[Candidate]:
+    """Return the first of a lane: those that have begun before those that have not."""
+    rows = connection.execute(_HEADS, {"queue": lane[0], "name": lane[1], "limit": limit})
+    return [Candidate(bool(is_new), priority, position) for is_new, priority, position in rows]
 
 
 def _overtaken(connection: sqlite3.Connection, lanes: Iterable[tuple[str, str]], now: datetime) -> list[Candidate]:

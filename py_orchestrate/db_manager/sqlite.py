@@ -250,7 +250,11 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         is_due = outlook.wake_at is not None and outlook.wake_at <= moment
         if limit <= 0 or not (is_due or outlook.ready & claimer.names):
             return []
-        return self._write(lambda connection: claims.claim(connection, claimer, limit, moment))
+        return self._write(
+            lambda connection: claims.claim(
+                connection, claimer, limit, moment, claims.state_of(connection, claimer.owner, moment)
+            )
+        )
 
     def release_workflow(self, workflow_id: str, epoch: int) -> None:
         """See the base class."""
@@ -365,8 +369,9 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         def leave_and_claim(connection: sqlite3.Connection) -> list[WorkflowRecord] | None:
             if not leave(connection):
                 return None
-            self._has_backlog = claims.is_anything_due(connection, now)
-            return claims.claim(connection, claimer, 1, now) if self._has_backlog else []
+            state = claims.state_of(connection, claimer.owner, now)
+            self._has_backlog = state.is_anything
+            return claims.claim(connection, claimer, 1, now, state)
 
         claimed = self._write(leave_and_claim, rows, [])
         if claimed is None:
