@@ -54,14 +54,18 @@ _END = f"""
 {_REFUSE} WHERE NEW.c10 AND ({IS_ANYTHING_DUE.replace("?", "NEW.c7")})
 """
 
-_SCHEMA = f"""
-CREATE TEMP VIEW merged AS SELECT {", ".join(f"NULL AS c{index}" for index in range(_WIDTH))};
-CREATE TEMP TRIGGER merged_run INSTEAD OF INSERT ON merged WHEN NEW.c0 = 'run' BEGIN {_bound(INSERT_WORKFLOW)}; END;
-CREATE TEMP TRIGGER merged_step INSTEAD OF INSERT ON merged WHEN NEW.c0 = 'step' BEGIN {_STEP}; END;
-CREATE TEMP TRIGGER merged_end INSTEAD OF INSERT ON merged WHEN NEW.c0 = 'end' BEGIN {_END}; END;
-"""
+_VIEW = "py_orchestrate_merged"
+_COLUMNS = ", ".join(f"NULL AS c{index}" for index in range(_WIDTH))
+_SORTS = {"run": _bound(INSERT_WORKFLOW), "step": _STEP, "end": _END}
+_SCHEMA = "".join([
+    f"CREATE TEMP VIEW {_VIEW} AS SELECT {_COLUMNS};",
+    *(
+        f"CREATE TEMP TRIGGER {_VIEW}_{sort} INSTEAD OF INSERT ON {_VIEW} WHEN NEW.c0 = '{sort}' BEGIN {work}; END;"
+        for sort, work in _SORTS.items()
+    ),
+])  # fmt: skip
 _ROW = f"({', '.join('?' * _WIDTH)})"
-_INSERTS = [f"INSERT INTO merged VALUES {', '.join([_ROW] * rows)}" for rows in range(_MOST_ROWS + 1)]
+_INSERTS = [f"INSERT INTO {_VIEW} VALUES {', '.join([_ROW] * rows)}" for rows in range(_MOST_ROWS + 1)]
 
 
 class Mergeable:

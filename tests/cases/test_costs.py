@@ -26,7 +26,9 @@ def statements(monkeypatch):
             self.set_trace_callback(note)
 
     def note(statement):
-        if not statement.startswith("INSERT INTO merged"):  # which is told of again for each that a trigger runs
+        if not statement.startswith(
+            "INSERT INTO py_orchestrate_merged"
+        ):  # which is told of again for each that a trigger runs
             seen.append(" ".join(statement.split()))
 
     def commit_merged(writer, statement):

@@ -69,7 +69,7 @@ def stub_connections(monkeypatch: pytest.MonkeyPatch, execute: Callable[..., Any
 
 def is_commit(sql: str) -> bool:
     """Return whether a statement makes something durable: a commit, or one that is a transaction of its own."""
-    return sql == "COMMIT" or sql.startswith("INSERT INTO merged ")
+    return sql == "COMMIT" or sql.startswith("INSERT INTO py_orchestrate_merged ")
 
 
 def sqlite_error(text: str, code: int) -> sqlite3.OperationalError:
