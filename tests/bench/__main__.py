@@ -37,6 +37,7 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, help="how often to measure (5)")
     parser.add_argument("--only", type=lambda text: text.split(","), help="some workloads, as in W1,W2")
     parser.add_argument("--quick", action="store_true", help="one run of small sizes, to try it out")
+    parser.add_argument("--report", action="store_true", help="measure nothing: write the report from results.json")
     parser.add_argument("--output", type=Path, default=ROOT / "bench", help="the folder to write to (bench)")
     options = parser.parse_args(arguments)
     options.runs = options.runs or (1 if options.quick else 5)
@@ -102,6 +103,14 @@ def write(folder: Path, results: dict[str, Any]) -> None:
 def main() -> int:
     """Measure, and write what was measured."""
     options = options_of()
+    if options.report:
+        write(options.output, json.loads((options.output / "results.json").read_text(encoding="utf-8")))
+        return 0
+    return benchmark(options)
+
+
+def benchmark(options: argparse.Namespace) -> int:
+    """Do all that there is to do, and return the exit code."""
     started = time.monotonic()
     date = f"{datetime.now(UTC):%Y-%m-%d}"
     bench, libraries = prepare(ROOT / ".bench", quick=options.quick)

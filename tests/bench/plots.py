@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+from matplotlib import pyplot as plt
 
-mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - it takes the backend that is set before
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-from .figures import Results, floor, number, rate, spread  # noqa: E402
-from .peers import OWN  # noqa: E402
-from .workloads import GROWTH, STEPS  # noqa: E402
+from .figures import Results, floor, microseconds, number, rate, spread
+from .peers import OWN
+from .workloads import GROWTH
 
 _OWN_COLOR, _PEER_COLOR, _LINE_COLOR = "#1f6fb4", "#b8bec6", "#c0392b"
 _STYLE = {
@@ -37,6 +37,7 @@ Names = Mapping[str, str]
 
 def draw(folder: Path, runs: Sequence[Results], names: Names) -> list[str]:
     """Draw what was measured, and return the names of the files."""
+    mpl.use("Agg")
     with mpl.rc_context(_STYLE):
         return [f"{name}.png" for name, plot in PLOTS.items() if _save(folder / f"{name}.png", plot(runs, names))]
 
@@ -82,9 +83,7 @@ def _bars(
     return figure
 
 
-def _medians(
-    runs: Sequence[Results], names: Names, figure: Callable[[Results, str], float | None]
-) -> dict[str, float]:
+def _medians(runs: Sequence[Results], names: Names, figure: Callable[[Results, str], float | None]) -> dict[str, float]:
     found = {library: spread(runs, lambda run, library=library: figure(run, library)) for library in names}
     return {library: value.median for library, value in found.items() if value is not None}
 
@@ -97,7 +96,9 @@ def _line(runs: Sequence[Results], workload: str, text: str) -> tuple[str, float
 def _sequential(runs: Sequence[Results], names: Names) -> Figure | None:
     values = _medians(runs, names, lambda run, library: rate(run, "W1", library, "activities"))
     line = _line(runs, "W1", "raw SQLite, one row to a commit")
-    return _bars("One workflow, activities one after the other", "activities a second (more is better)", values, names, line)
+    return _bars(
+        "One workflow, activities one after the other", "activities a second (more is better)", values, names, line
+    )
 
 
 def _many(runs: Sequence[Results], names: Names) -> Figure | None:
@@ -127,7 +128,7 @@ def _import(runs: Sequence[Results], names: Names) -> Figure | None:
 
 
 def _replay(runs: Sequence[Results], names: Names) -> Figure | None:
-    values = _medians(runs, names, lambda run, library: run["W7"][library]["seconds"] / STEPS * 1e6)
+    values = _medians(runs, names, microseconds)
     title = "Replay of 5,000 steps, with the start of the library"
     return _bars(title, "microseconds a step, logarithmic (less is better)", values, names, is_log=True)
 

@@ -1,7 +1,7 @@
 """What is measured: one function for each workload, which does one run of it and returns the figures by library.
 
-The floor is measured just before this library and just after it, in each run: the speed of a disk, and of a machine that
-others use too, drifts. Ratios are taken within a run.
+The floor is measured just before this library and just after it, in each run: the speed of a disk, and of a machine
+that others use too, drifts. Ratios are taken within a run.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ class Bench:
 
 def short(figures: Figures) -> str:
     """Return the figures as one line."""
-    parts = (f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in figures.items())
-    return ", ".join(part for part in parts if len(part) < 200)
+    shown = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in figures.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
 def sequential(bench: Bench) -> Run:
@@ -173,8 +173,8 @@ def latency(bench: Bench) -> Run:
 def memory(bench: Bench) -> Run:
     """Measure the peaks beside long tables; those of ``many`` are in its own figures.
 
-    The large stores of ended workflows are used where they are, and grow by a hundred each time: to copy one would leave
-    much for the system to write while the next workload is measured.
+    The large stores of ended workflows are used where they are, and grow by a hundred each time: to copy one would
+    leave much for the system to write while the next workload is measured.
     """
 
     def do(_library: Library) -> Figures:
@@ -222,9 +222,11 @@ def replay(bench: Bench) -> Run:
 
     def do(library: Library) -> Figures:
         steps = bench.size(STEPS, 500)
-        return bench.drive(library, "replay", "--count", steps, template=prepare(library, steps))
+        figures = bench.drive(library, "replay", "--count", steps, template=prepare(library, steps))
+        return figures | {"steps": steps}
 
     unable = ["py-orchestrate 1.0.2", "kairo-sdk", *(["dbos"] if bench.run > 1 else [])]
+
     def grow(_library: Library) -> Figures:
         """Return the seconds by the number of steps."""
         seconds = {}
