@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from .figures import AIMS, number, spread
-from .peers import OWN, known_libraries, make_ready
+from .peers import known_libraries, make_ready
 from .processes import ROOT
-from .report import errors_of, markdown
+from .report import faults_of, markdown
 from .workloads import WORKLOADS, Bench, Workload
 
 
@@ -133,7 +133,7 @@ def benchmark(options: argparse.Namespace) -> int:
         found = spread(runs, aim.figure)
         if found is not None:
             say(f"{aim.workload:<4}{aim.title:<75}{number(found.median):>9} {aim.unit:<3}{aim.verdict(found.median)}")
-    failed = [line for line in errors_of(runs) if f", {OWN}, " in line]
+    failed = faults_of(runs)
     say("\n".join([f"{minutes:.1f} minutes; see {options.output.name}/RESULTS.md", *failed]))
     return 1 if failed else 0
 

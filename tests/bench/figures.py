@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .peers import OWN
-from .workloads import FLOOR, GROWTH
+from .workloads import FLOOR, GROWTH, MANY_STEPS, STEPS
 
 Results = dict[str, Any]
 """One run: workload, then library, then figures."""
@@ -32,8 +32,8 @@ def spread(runs: Sequence[Results], figure: Callable[[Results], float]) -> Sprea
     values = []
     for run in runs:
         try:
-            values.append(figure(run))
-        except (KeyError, TypeError, ZeroDivisionError):
+            values.append(float(figure(run)))
+        except (KeyError, TypeError, ValueError, ZeroDivisionError):
             continue  # this run did not measure it, or it went wrong
     if not values:
         return None
@@ -113,7 +113,10 @@ def microseconds(run: Results, library: str) -> float:
 
 
 def _microseconds(run: Results, steps: int) -> float:
-    return float(run["W7"][GROWTH][str(steps)] / steps * 1e6)
+    """Return how long this library takes for a step, without its start, which a replay of one step shows."""
+    figures = run["W7"][GROWTH]
+    seconds = own(run, "W7", "seconds") if steps == own(run, "W7", "steps") else figures[str(steps)]
+    return float((seconds - figures["start"]) / steps * 1e6)
 
 
 def _speed_up(run: Results, number_of_processes: int) -> float:
@@ -174,13 +177,13 @@ AIMS = [
     ),
     Aim("W6", f"`{_IMPORT}`", "ms", lambda run: own(run, "W6", _IMPORT), most=30),
     Aim("W6", f"`{_IMPORT_NAMES}`", "ms", lambda run: own(run, "W6", _IMPORT_NAMES), most=30),
-    Aim("W7", "a step of 5,000, recorded by the library", "us", lambda run: microseconds(run, OWN), most=5),
-    Aim("W7", "a step of 50,000", "us", lambda run: _microseconds(run, 50_000), most=5),
+    Aim("W7", "a step of 5,000, without the start", "us", lambda run: _microseconds(run, STEPS), most=5),
+    Aim("W7", "a step of 50,000, without the start", "us", lambda run: _microseconds(run, MANY_STEPS), most=5),
     Aim(
         "W7",
-        "a step of 50,000 to one of 5,000",
+        "a step of 50,000 to one of 5,000, without the start",
         "",
-        lambda run: _microseconds(run, 50_000) / _microseconds(run, 5000),
+        lambda run: _microseconds(run, MANY_STEPS) / _microseconds(run, STEPS),
         most=1.1,
     ),
     Aim(

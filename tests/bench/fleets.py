@@ -10,7 +10,7 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
-from .processes import HERE, Figures, figures_of, module, running
+from .processes import SCRIPT_VARIABLES, Figures, ScriptError, figures_of, running, script_command
 
 READY_SECONDS = 1.0
 
@@ -20,10 +20,11 @@ def measure(number: int, folder: Path) -> Figures:
 
     The end is when the last workflow was stored as done.
     """
-    command = module("tests.bench.own", "fleet", folder)
+    command = script_command("own", "fleet", folder)
     with contextlib.ExitStack() as stack:
         fleet = [
-            stack.enter_context(running(command, folder, variables=HERE, stdin=subprocess.PIPE)) for _ in range(number)
+            stack.enter_context(running(command, folder, variables=SCRIPT_VARIABLES, stdin=subprocess.PIPE))
+            for _ in range(number)
         ]
         time.sleep(READY_SECONDS)
         started = time.time()
@@ -36,5 +37,7 @@ def measure(number: int, folder: Path) -> Figures:
         done, last = connection.execute(
             "SELECT count(*), max(updated_at) FROM workflows WHERE status = 'done'"
         ).fetchone()
+    if sum(ended) != done:
+        raise ScriptError(f"{done} workflows are done, but the processes ended {sum(ended)}")
     seconds = datetime.fromisoformat(last).timestamp() - started
     return {"workflows_per_second": done / seconds, "least": min(ended), "most": max(ended), "done": done}

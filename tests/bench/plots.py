@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
+from matplotlib.ticker import FuncFormatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,6 +74,7 @@ def _bars(
     if is_log:
         axes.set_xscale("log")
         axes.set_xlim(right=max(values.values()) * 3)
+        axes.xaxis.set_major_formatter(FuncFormatter(_plain))
     else:
         axes.set_xlim(0, max(*values.values(), line[1] if line else 0) * 1.12)
     if line:
@@ -167,12 +169,25 @@ def _finish(figure: Figure, axes: Axes, *, is_drawn: bool) -> Figure | None:
         plt.close(figure)
         return None
     axes.legend(frameon=False)
+    axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
     return figure
+
+
+def _plain(value: float, _place: int) -> str:
+    """Return the number of a tick without powers of ten."""
+    return f"{value:,.10g}"
 
 
 def _replay_growth(runs: Sequence[Results], _names: Names) -> Figure | None:
     figure, axes = _growth("Replay over the length of the history", "recorded steps", "seconds to the result")
+
+    def without_start(run: Results) -> dict[str, float]:
+        figures = run["W7"][GROWTH]
+        return {steps: seconds - figures["start"] for steps, seconds in figures.items()}
+
     is_drawn = _curve(axes, runs, "with the start of the library", lambda run: run["W7"][GROWTH])
+    is_drawn = _curve(axes, runs, "without it", without_start) or is_drawn
     ends = axes.get_xlim()
     axes.plot(ends, [end * 5e-6 for end in ends], color=_LINE_COLOR, linestyle="--", linewidth=1.2, label="5 us a step")
     axes.set_xlim(ends)
@@ -189,7 +204,7 @@ def _memory_growth(runs: Sequence[Results], _names: Names) -> Figure | None:
 
     is_drawn = _curve(axes, runs, "all pending", lambda run: by_size(run, "pending"))
     is_drawn = _curve(axes, runs, "all ended", lambda run: by_size(run, "ended")) or is_drawn
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.15)
     return _finish(figure, axes, is_drawn=is_drawn)
 
 

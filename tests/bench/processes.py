@@ -82,12 +82,17 @@ def run(command: Sequence[str | Path], folder: Path, **options: Any) -> Figures:
         return figures_of(process, folder)
 
 
-def module(name: str, *arguments: object) -> list[str]:
-    """Return the command that runs a module of this checkout; it needs ``variables=HERE``."""
-    return [sys.executable, "-m", name, *map(str, arguments)]
+def run_script(name: str, *arguments: object, folder: Path) -> Figures:
+    """Run one of ``scripts`` with the Python that runs the benchmarks."""
+    return run(script_command(name, *arguments), folder, variables=SCRIPT_VARIABLES)
 
 
-HERE = {"PYTHONPATH": str(ROOT)}
+def script_command(name: str, *arguments: object) -> list[str]:
+    """Return the command that runs one of ``scripts``; it needs ``variables=SCRIPT_VARIABLES``."""
+    return [sys.executable, str(DRIVERS.parent / "scripts" / f"{name}.py"), *map(str, arguments)]
+
+
+SCRIPT_VARIABLES = {"PYTHONPATH": str(DRIVERS)}
 
 
 def _what_went_wrong(status: int, folder: Path) -> str:

@@ -58,8 +58,9 @@ once a second, so its mean says more than its median.""",
     "W5": """In MB, the peak of the resident memory of a fresh process. 1,000 of the pending workflows are run, and 100
 new ones beside those that have ended, or in an empty store.""",
     "W6": """In pairs with a bare interpreter. Of this library: with the three names that a program needs.""",
-    "W7": """From just before the library is started in the new process to the result, divided by the steps: the start,
-some milliseconds, is in it. 1.0.2 and kairo-sdk have no replay to measure; dbos is run twice.""",
+    "W7": """5,000 steps, from just before the library is started in the new process to the result, divided by the
+steps: so the start is in it. What is aimed at is without the start: the seconds of a replay of one step, in the same
+run, are taken off. 1.0.2 and kairo-sdk have no replay to measure; dbos is run twice.""",
     "W8": """The floor is raw SQLite with eight threads that store one row at a time and share commits.""",
     "W9": """Medians of 200 calls, in a fresh process.""",
     "W11": """Least and most: how many workflows one of the processes ended. The end is when the last one was stored as
@@ -119,6 +120,7 @@ def peer_table(runs: Sequence[Results], workload: str, names: dict[str, str]) ->
 def own_tables(runs: Sequence[Results], workload: str) -> list[str]:
     """Return the figures of this library by itself: a row for each size, or for each figure."""
     found = [run.get(workload, {}).get(OWN, {}) for run in runs]
+    found = [figures for figures in found if "error" not in figures]
     keys = list(dict.fromkeys(key for each in found for key in each))
     if any(isinstance(each.get(key), dict) for each in found for key in keys):
         columns = list(dict.fromkeys(name for each in found for value in each.values() for name in value))
@@ -169,6 +171,18 @@ def _introduction(results: dict[str, Any]) -> str:
         "within each run, as the speed of the machine drifts. The figures of each run are in `results.json`. Nothing "
         "here passes or fails."
     )
+
+
+def faults_of(runs: Sequence[Results]) -> list[str]:
+    """Return what this library did wrong, a line each; to be slow is not wrong."""
+    lines = [line for line in errors_of(runs) if f", {OWN}, " in line]
+    for place, run in enumerate(runs):
+        many, recovery = (run.get(workload, {}).get(OWN, {}) for workload in ("W2", "W3"))
+        if many.get("wrong"):
+            lines.append(f"* W2, run {place + 1}: {many['wrong']} workflows had a wrong result")
+        if recovery.get("missing"):
+            lines.append(f"* W3, run {place + 1}: {recovery['missing']} activities are missing")
+    return lines
 
 
 def markdown(results: dict[str, Any], plots: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from typing import Any
 
 from . import fleets, imports, recoveries
 from .peers import OWN, Library, find_interpreter, make_venv
-from .processes import HERE, Figures, ScriptError, environment, module, run
+from .processes import ROOT, Figures, ScriptError, environment, run, run_script
 
 FLOOR = "raw SQLite"
 GROWTH = "growth"
@@ -82,8 +83,7 @@ class Bench:
     def make_own_store(self, kind: str, count: int) -> str:
         """Make one of the stores of ``stores.py`` unless it is there, and return its name."""
         name = f"{kind} {count}"
-        command = module("tests.bench.stores", kind)
-        self.make_store(name, lambda folder: run([*command, folder, "--count", str(count)], folder, variables=HERE))
+        self.make_store(name, lambda folder: run_script("stores", kind, folder, "--count", count, folder=folder))
         return name
 
     def drive(self, library: Library, workload: str, *options: object, template: str = "") -> Figures:
@@ -94,11 +94,7 @@ class Bench:
     def script(self, name: str, workload: str, *options: object, template: str = "") -> Figures:
         """Run a script of the benchmarks in a fresh folder."""
         with self.folder(template) as folder:
-            return self.script_in(folder, name, workload, *options)
-
-    def script_in(self, folder: Path, name: str, workload: str, *options: object) -> Figures:
-        """Run a script of the benchmarks in this folder."""
-        return run(module(f"tests.bench.{name}", workload, folder, *options), folder, variables=HERE)
+            return run_script(name, workload, folder, *options, folder=folder)
 
     def each(self, do: Callable[[Library], Figures], skipped: Sequence[str] = ()) -> Run:
         """Do it with each library that there is, and keep what goes wrong with one as its ``error``."""
@@ -162,9 +158,9 @@ def recovery(bench: Bench) -> Run:
 
 
 def latency(bench: Bench) -> Run:
-    count = bench.size(100, 20)
 
     def do(library: Library) -> Figures:
+        count = bench.size(40 if library.name == "dura" else 100, 20)  # each takes dura up to a second
         return bench.drive(library, "latency", "--count", count)
 
     return bench.beside_floor(do) | bench.each(do, [OWN])
@@ -184,7 +180,8 @@ def memory(bench: Bench) -> Run:
             figures[name] = bench.script("own", "memory", "--count", 1000, template=name)["peak_mb"]
         for count in GROWTH_ROWS[: bench.size(len(GROWTH_ROWS), 1)]:
             name = bench.make_own_store("ended", count)
-            figures[name] = bench.script_in(bench.stores[name], "own", "memory", "--count", 100)["peak_mb"]
+            folder = bench.stores[name]
+            figures[name] = run_script("own", "memory", folder, "--count", 100, folder=folder)["peak_mb"]
         return figures
 
     return {OWN: bench.attempt(bench.own, do)}
@@ -227,13 +224,15 @@ def replay(bench: Bench) -> Run:
 
     unable = ["py-orchestrate 1.0.2", "kairo-sdk", *(["dbos"] if bench.run > 1 else [])]
 
+    def seconds(steps: int) -> float:
+        name = bench.make_own_store("history", steps)
+        return float(bench.drive(bench.own, "replay", "--count", steps, template=name)["seconds"])
+
     def grow(_library: Library) -> Figures:
-        """Return the seconds by the number of steps."""
-        seconds = {}
-        for steps in GROWTH_STEPS[: bench.size(len(GROWTH_STEPS), 2)]:
-            name = bench.make_own_store("history", steps)
-            seconds[str(steps)] = bench.drive(bench.own, "replay", "--count", steps, template=name)["seconds"]
-        return seconds
+        """Return the seconds by the number of steps, and those of a replay of one step, which is mostly the start."""
+        start = statistics.median(seconds(1) for _ in range(3))
+        sizes = GROWTH_STEPS[: bench.size(len(GROWTH_STEPS), 2)]
+        return {"start": start} | {str(steps): seconds(steps) for steps in sizes}
 
     return bench.each(do, unable) | {GROWTH: bench.attempt(bench.own, grow)}
 
@@ -249,8 +248,8 @@ def listing(bench: Bench) -> Run:
     for count in GROWTH_ROWS[: bench.size(len(GROWTH_ROWS), 1)]:
         name = bench.make_own_store("ended", count)
 
-        def do(_library: Library, name: str = name, count: int = count) -> Figures:
-            return bench.script_in(bench.stores[name], "own", "pages", "--count", count)
+        def do(_library: Library, folder: Path = bench.stores[name], count: int = count) -> Figures:
+            return run_script("own", "pages", folder, "--count", count, folder=folder)
 
         figures[str(count)] = bench.attempt(bench.own, do)
     return {OWN: figures}
@@ -264,13 +263,16 @@ _SLEEPERS = re.compile(
 
 
 def sleepers(bench: Bench) -> Run:
-    """Let ``tests.sleepers`` measure it; its exit code is a verdict, which is of no interest here."""
+    """Let ``tests/sleepers.py`` measure it; its exit code is a verdict, which is of no interest here.
+
+    It is run as a file, as the package ``tests`` imports pytest, and without its folder, which has a ``typing``.
+    """
     options = ["--workflows", "2000", "--seconds", "3"] if bench.quick else []
 
     def do(_library: Library) -> Figures:
-        command = [sys.executable, "-m", "tests.sleepers", *options]
+        command = [sys.executable, "-P", str(ROOT / "tests" / "sleepers.py"), *options]
         with bench.folder() as folder:
-            options_of_run = {"cwd": folder, "env": environment(HERE), "capture_output": True, "text": True}
+            options_of_run = {"cwd": folder, "env": environment(), "capture_output": True, "text": True}
             done = subprocess.run(command, check=False, **options_of_run)
         found = _SLEEPERS.search(done.stdout)
         if found is None:
@@ -283,8 +285,7 @@ def sleepers(bench: Bench) -> Run:
 def processes(bench: Bench) -> Run:
     count = bench.size(1200, 200)
     name = "backlog"
-    command = module("tests.bench.own", "backlog")
-    bench.make_store(name, lambda folder: run([*command, folder, "--count", str(count)], folder, variables=HERE))
+    bench.make_store(name, lambda folder: run_script("own", "backlog", folder, "--count", count, folder=folder))
     figures: dict[str, Any] = {}
     for number in (1, 2, 4):
 
@@ -308,7 +309,7 @@ def free_threaded(bench: Bench) -> Run:
         figures = bench.drive(library, "many", "--count", count)
         with bench.folder() as folder:
             command = [python, *library.command("many", folder, "--count", count)[1:]]
-            free = run(command, folder, variables=HERE)
+            free = run(command, folder, variables={"PYTHONPATH": str(ROOT)})
         return {"with_lock": figures["seconds"], "without_lock": free["seconds"], "python": minors[0]}
 
     return {OWN: bench.attempt(bench.own, do)}

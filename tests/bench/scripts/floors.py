@@ -1,6 +1,6 @@
 """The floors: what raw SQLite does with the durability of the library (WAL, ``synchronous=FULL``), with bare SQL.
 
-``python -m tests.bench.floors {one-row|group-commit} FOLDER [--count N]`` prints one line of JSON.
+``python floors.py {one-row|group-commit} FOLDER [--count N]`` prints one line of JSON.
 
 ======================  ==============================================================================================
 ``one-row``             one thread, one row to a commit: one ``INSERT``, which is a transaction of its own
@@ -112,7 +112,7 @@ FLOORS = {"one-row": one_row, "group-commit": group_commit}
 
 def main() -> int:
     """Measure the floor that the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.floors")
+    parser = argparse.ArgumentParser()
     parser.add_argument("floor", choices=FLOORS)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=1000)

@@ -1,6 +1,7 @@
 """Workloads that only this library is put through, each in a process of its own.
 
-``python -m tests.bench.own WORKLOAD FOLDER [--count N]`` uses ``FOLDER/py_orchestrate.db`` and prints one line of JSON.
+``python own.py WORKLOAD FOLDER [--count N]``, with the folder of the drivers on its path, uses
+``FOLDER/py_orchestrate.db`` and prints one line of JSON.
 
 ======================  ==============================================================================================
 ``fan-out``             one workflow that hands N activities to eight threads with ``activity.map``
@@ -23,8 +24,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import common
+
 from py_orchestrate import Orchestrator, activity, workflow
-from tests.bench.drivers import common
 
 FILE = "py_orchestrate.db"
 CALLS = 200
@@ -130,7 +132,7 @@ WORKLOADS = {"fan-out": fan_out, "memory": memory, "pages": pages, "backlog": ba
 
 def main() -> None:
     """Run the workload that the command line names, and end without stopping the library, as the drivers do."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.own")
+    parser = argparse.ArgumentParser()
     parser.add_argument("workload", choices=WORKLOADS)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=0)

@@ -1,6 +1,6 @@
 """Large stores, written by SQL in one transaction: what the benchmarks of memory, listing and replay begin with.
 
-``python -m tests.bench.stores {pending|ended|history} FOLDER --count N`` makes ``FOLDER/py_orchestrate.db``.
+``python stores.py {pending|ended|history} FOLDER --count N`` makes ``FOLDER/py_orchestrate.db``.
 
 ======================  ==============================================================================================
 ``pending``             N workflows ``add_up`` of five activities that are ready and have not begun
@@ -75,7 +75,8 @@ def history(path: Path, count: int) -> None:
         total += number
         done = ActivityStatus.COMPLETED.value
         steps.append(StepRecord(number, "activity", "add", done, arguments, str(total), None, None, now, now))
-    database.record_steps("replay", record.epoch, steps)
+    if steps:
+        database.record_steps("replay", record.epoch, steps)
     database.release_owner("writer")
     database.close()
 
@@ -85,7 +86,7 @@ KINDS = {"pending": pending, "ended": ended, "history": history}
 
 def main() -> int:
     """Make the store that the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.stores")
+    parser = argparse.ArgumentParser()
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, required=True)
