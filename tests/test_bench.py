@@ -7,8 +7,8 @@ from contextlib import closing
 
 from .bench.figures import AIMS, Aim, number, spread
 from .bench.peers import OWN, Library, make_ready
-from .bench.processes import DRIVERS
-from .bench.report import errors_of, faults_of, markdown
+from .bench.processes import DRIVERS, ROOT
+from .bench.report import errors_of, faults_of, markdown, put_into_readme
 from .bench.scripts.floors import THREADS, group_commit
 from .bench.workloads import FLOOR, WORKLOADS
 
@@ -72,3 +72,11 @@ def test_the_group_commit_stores_every_row(tmp_path):
     assert group_commit(tmp_path, THREADS * 10) > 0
     with closing(sqlite3.connect(tmp_path / "group-commit.db")) as connection:
         assert connection.execute("SELECT count(*) FROM outcome").fetchone() == (THREADS * 10,)
+
+
+def test_the_readme_has_the_two_marks():
+    run = {"W1": sequential(2.0, 1000.0)}
+    readme = put_into_readme((ROOT / "README.md").read_text(encoding="utf-8"), results(run))
+    assert "| py-orchestrate 2 | 500 |" in readme
+    assert "* W1, activities per raw commit: 0.500, at least 0.900 was aimed at.\n" in readme
+    assert put_into_readme(readme, results(run)) == readme

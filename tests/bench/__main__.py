@@ -21,9 +21,9 @@ from typing import Any
 
 from .figures import AIMS, number, spread
 from .peers import known_libraries, make_ready
-from .processes import ROOT
-from .report import faults_of, markdown
-from .workloads import WORKLOADS, Bench, Workload
+from .processes import ROOT, ScriptError
+from .report import faults_of, markdown, put_into_readme
+from .workloads import FLOOR, WORKLOADS, Bench, Workload
 
 
 def say(text: str) -> None:
@@ -38,6 +38,7 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", type=lambda text: text.split(","), help="some workloads, as in W1,W2")
     parser.add_argument("--quick", action="store_true", help="one run of small sizes, to try it out")
     parser.add_argument("--report", action="store_true", help="measure nothing: write the report from results.json")
+    parser.add_argument("--readme", action="store_true", help="also put the medians into README.md")
     parser.add_argument("--output", type=Path, default=ROOT / "bench", help="the folder to write to (bench)")
     options = parser.parse_args(arguments)
     options.runs = options.runs or (1 if options.quick else 5)
@@ -75,22 +76,27 @@ def measure(bench: Bench, workloads: list[Workload], runs: int) -> list[dict[str
     results = []
     for number_of_run in range(runs):
         bench.run = number_of_run
-        result = {}
+        result: dict[str, Any] = {}
         for workload in workloads:
             if workload.once and number_of_run:
                 continue
             say(f"run {number_of_run + 1} of {runs}: {workload.name}, {workload.title}")
             started = time.monotonic()
-            result[workload.name] = workload.measure(bench)
+            try:
+                result[workload.name] = workload.measure(bench)
+            except (ScriptError, OSError) as error:  # what is measured around the libraries, as the floor
+                result[workload.name] = {FLOOR: {"error": str(error)}}
+                say(f"  {error}")
             say(f"  {time.monotonic() - started:.1f} s")
         results.append(result)
     return results
 
 
-def write(folder: Path, results: dict[str, Any]) -> None:
+def write(options: argparse.Namespace, results: dict[str, Any]) -> None:
     """Write the report, the figures and the plots."""
     from . import plots
 
+    folder = options.output
     folder.mkdir(exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     for old in folder.glob("*.png"):
@@ -98,13 +104,16 @@ def write(folder: Path, results: dict[str, Any]) -> None:
     names = {library["name"]: library["label"] for library in results["libraries"]}
     drawn = plots.draw(folder, results["runs"], names)
     (folder / "RESULTS.md").write_text(markdown(results, drawn), encoding="utf-8")
+    if options.readme:
+        readme = ROOT / "README.md"
+        readme.write_text(put_into_readme(readme.read_text(encoding="utf-8"), results), encoding="utf-8")
 
 
 def main() -> int:
     """Measure, and write what was measured."""
     options = options_of()
     if options.report:
-        write(options.output, json.loads((options.output / "results.json").read_text(encoding="utf-8")))
+        write(options, json.loads((options.output / "results.json").read_text(encoding="utf-8")))
         return 0
     return benchmark(options)
 
@@ -128,7 +137,7 @@ def benchmark(options: argparse.Namespace) -> int:
     }
     minutes = (time.monotonic() - started) / 60
     results = {"machine": machine, "libraries": libraries, "quick": options.quick, "minutes": minutes, "runs": runs}
-    write(options.output, results)
+    write(options, results)
     for aim in AIMS:
         found = spread(runs, aim.figure)
         if found is not None:

@@ -150,6 +150,46 @@ def missing_note(runs: Sequence[Results], workload: str) -> list[str]:
     return [f"Not measured: {reason}." for reason in sorted(found)]
 
 
+_SHORT: list[tuple[str, Callable[[Results, str], float]]] = [
+    ("activities a second, one workflow", lambda run, name: rate(run, "W1", name, "activities")),
+    ("workflows a second, eight workers", lambda run, name: rate(run, "W2", name, "workflows")),
+    ("recovery, s to the first step", lambda run, name: run["W3"][name]["first_seconds"]),
+    ("start to result, ms, mean", lambda run, name: run["W4"][name]["mean_seconds"] * 1e3),
+    ("replay, us a step", microseconds),
+    ("import, ms", lambda run, name: max(run["W6"][name].values())),
+    ("peak, MB", lambda run, name: run["W2"][name]["peak_mb"]),
+]
+_BEGIN, _END = 'ARGS="--readme" -->\n', "<!-- bench: end -->"
+
+
+def in_short(results: dict[str, Any]) -> str:
+    """Return the medians of the comparison, and what is not reached, for the README."""
+    runs, machine = results["runs"], results["machine"]
+    lines = [row(["median", *(title for title, _ in _SHORT)]), "|---|" + "--:|" * len(_SHORT)]
+    for library in results["libraries"]:
+        name = library["name"]
+        spreads = [spread(runs, lambda run, get=get, name=name: get(run, name)) for _, get in _SHORT]
+        lines.append(row([library["label"], *(number(found.median) if found else "-" for found in spreads)]))
+    lines += [
+        "",
+        f"{machine['date']}, {machine['cores']} cores, Python {machine['python']}, SQLite {machine['sqlite']}.",
+    ]
+    missed = []
+    for aim in AIMS:
+        found = spread(runs, aim.figure)
+        if found and aim.verdict(found.median).startswith("no"):
+            unit = f" {aim.unit}" if aim.unit else ""
+            missed.append(f"* {aim.workload}, {aim.title}: {number(found.median)}{unit}, {aim.wanted()} was aimed at.")
+    lines += ["", "Not reached:" if missed else "Every figure that was aimed at is reached."]
+    return "\n".join([*lines, *([""] if missed else []), *missed]) + "\n"
+
+
+def put_into_readme(readme: str, results: dict[str, Any]) -> str:
+    """Return the README with this between its two marks."""
+    before, rest = readme.split(_BEGIN)
+    return f"{before}{_BEGIN}\n{in_short(results)}\n{_END}{rest.partition(_END)[2]}"
+
+
 def errors_of(runs: Sequence[Results]) -> list[str]:
     """Return what went wrong, a line each."""
     lines = []

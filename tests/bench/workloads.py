@@ -265,12 +265,22 @@ _SLEEPERS = re.compile(
 def sleepers(bench: Bench) -> Run:
     """Let ``tests/sleepers.py`` measure it; its exit code is a verdict, which is of no interest here.
 
-    It is run as a file, as the package ``tests`` imports pytest, and without its folder, which has a ``typing``.
+    It is run as a file, as the package ``tests`` imports pytest, and without its folder, which has a ``typing``; and by
+    a shell, as a process begins with the peak of memory of the one that started it.
     """
     options = ["--workflows", "2000", "--seconds", "3"] if bench.quick else []
 
     def do(_library: Library) -> Figures:
-        command = [sys.executable, "-P", str(ROOT / "tests" / "sleepers.py"), *options]
+        command = [
+            "sh",
+            "-c",
+            '"$@"; exit $?',
+            "sh",
+            sys.executable,
+            "-P",
+            str(ROOT / "tests" / "sleepers.py"),
+            *options,
+        ]
         with bench.folder() as folder:
             options_of_run = {"cwd": folder, "env": environment(), "capture_output": True, "text": True}
             done = subprocess.run(command, check=False, **options_of_run)
