@@ -72,12 +72,16 @@ class Aim:
     def verdict(self, median: float) -> str:
         """Return whether the median is what is wanted, and if not, by how much it is not."""
         if self.least is not None:
-            return "yes" if median >= self.least else f"no: {1 - median / self.least:.0%} too low"
+            return "yes" if median >= self.least else f"no: {_percent(1 - median / self.least)} too low"
         if self.most is not None:
             if median <= self.most:
                 return "yes"
-            return f"no: {median / self.most - 1:.0%} too high" if self.most else f"no: {number(median)} too many"
+            return f"no: {_percent(median / self.most - 1)} too high" if self.most else f"no: {number(median)} too many"
         return "-"
+
+
+def _percent(part: float) -> str:
+    return f"{part:.0%}" if part >= 0.01 else f"{part:.1%}"
 
 
 def number(value: float) -> str:

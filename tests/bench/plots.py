@@ -18,7 +18,7 @@ from .figures import Results, floor, microseconds, number, rate, spread
 from .peers import OWN
 from .workloads import GROWTH
 
-_OWN_COLOR, _PEER_COLOR, _LINE_COLOR = "#1f6fb4", "#b8bec6", "#c0392b"
+_OWN_COLORS, _PEER_COLORS, _LINE_COLOR = ("#1f6fb4", "#7fb2dd"), ("#9aa3ad", "#ced3d9"), "#c0392b"
 _STYLE = {
     "font.size": 10,
     "axes.titlesize": 11,
@@ -54,29 +54,37 @@ def _save(path: Path, figure: Figure | None) -> bool:
 def _bars(
     title: str,
     unit: str,
-    values: Mapping[str, float],
+    groups: Mapping[str, Mapping[str, float]],
     names: Names,
     line: tuple[str, float] | None = None,
-    *,
-    is_log: bool = False,
 ) -> Figure | None:
-    """Draw a bar for each library, and a line for the floor."""
-    if len(values) < 2:
+    """Draw a bar for each library, or several that are named, and a line for the floor.
+
+    Where there are several bars the axis is logarithmic, as they are seconds of all sizes.
+    """
+    libraries = [library for library in names if any(library in values for values in groups.values())]
+    if len(libraries) < 2:
         return None
-    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.42 * len(values) + (0.3 if line else 0)))
-    labels = [names[library] for library in values]
-    colors = [_OWN_COLOR if library == OWN else _PEER_COLOR for library in values]
-    bars = axes.barh(labels, list(values.values()), color=colors, height=0.65)
-    axes.bar_label(bars, [number(value) for value in values.values()], padding=4)
+    height = 0.7 / len(groups)
+    figure, axes = plt.subplots(figsize=(8, 1.1 + (0.3 + 0.16 * len(groups)) * len(libraries)))
+    for place, (name, values) in enumerate(groups.items()):
+        across = [values.get(library, 0) for library in libraries]
+        down = [row + (place - (len(groups) - 1) / 2) * height for row in range(len(libraries))]
+        colors = [(_OWN_COLORS if library == OWN else _PEER_COLORS)[place] for library in libraries]
+        bars = axes.barh(down, across, color=colors, height=height * 0.92)
+        labels = [f"{number(value)}  {name}".strip() if value else "" for value in across]
+        axes.bar_label(bars, labels, padding=4, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})
+    axes.set_yticks(range(len(libraries)), [names[library] for library in libraries])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
-    if is_log:
+    shown = [value for values in groups.values() for value in values.values()] + ([line[1]] if line else [])
+    if len(groups) > 1:
         axes.set_xscale("log")
-        axes.set_xlim(right=max(values.values()) * 3)
-        axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+        axes.set_xlim(min(shown) / 2, max(shown) * 8)
     else:
-        axes.set_xlim(0, max(*values.values(), line[1] if line else 0) * 1.12)
+        axes.set_xlim(0, max(shown) * 1.15)
+    axes.xaxis.set_major_formatter(FuncFormatter(_plain))
     if line:
         axes.axvline(line[1], color=_LINE_COLOR, linestyle="--", linewidth=1.4, label=f"{line[0]}: {number(line[1])}")
         axes.legend(loc="lower right", frameon=True, framealpha=1, edgecolor="none")
@@ -98,41 +106,44 @@ def _line(runs: Sequence[Results], workload: str, text: str) -> tuple[str, float
 def _sequential(runs: Sequence[Results], names: Names) -> Figure | None:
     values = _medians(runs, names, lambda run, library: rate(run, "W1", library, "activities"))
     line = _line(runs, "W1", "raw SQLite, one row to a commit")
-    return _bars(
-        "One workflow, activities one after the other", "activities a second (more is better)", values, names, line
-    )
+    title = "One workflow, 1,000 activities one after the other"
+    return _bars(title, "activities a second (more is better)", {"": values}, names, line)
 
 
 def _many(runs: Sequence[Results], names: Names) -> Figure | None:
     values = _medians(runs, names, lambda run, library: rate(run, "W2", library, "workflows"))
     line = _line(runs, "W2", "raw SQLite, rows a second, one to a commit")
     title = "500 workflows of five activities, eight workers"
-    return _bars(title, "workflows a second (more is better)", values, names, line)
+    return _bars(title, "workflows a second (more is better)", {"": values}, names, line)
 
 
 def _recovery(runs: Sequence[Results], names: Names) -> Figure | None:
-    values = _medians(runs, names, lambda run, library: run["W3"][library]["first_seconds"])
-    title = "After a kill: from the start of the new process to the first resumed step"
-    return _bars(title, "seconds, logarithmic (less is better)", values, names, is_log=True)
+    first = _medians(runs, names, lambda run, library: run["W3"][library]["first_seconds"])
+    last = _medians(runs, names, lambda run, library: run["W3"][library]["all_seconds"])
+    title = "200 workflows of 20 activities, killed half-way: from the start of the new process"
+    groups = {"to the first step": first, "to the last step": last}
+    return _bars(title, "seconds, logarithmic (less is better)", groups, names)
 
 
 def _latency(runs: Sequence[Results], names: Names) -> Figure | None:
-    values = _medians(runs, names, lambda run, library: run["W4"][library]["mean_seconds"] * 1e3)
+    median = _medians(runs, names, lambda run, library: run["W4"][library]["median_seconds"] * 1e3)
+    mean = _medians(runs, names, lambda run, library: run["W4"][library]["mean_seconds"] * 1e3)
     found = spread(runs, lambda run: 1e3 / floor(run, "W4"))
     line = ("one raw SQLite commit", found.median) if found else None
-    title = "From the start of a workflow of one activity to its result, mean"
-    return _bars(title, "milliseconds, logarithmic (less is better)", values, names, line, is_log=True)
+    title = "From the start of a workflow of one activity to its result"
+    unit = "milliseconds, logarithmic (less is better)"
+    return _bars(title, unit, {"median": median, "mean": mean}, names, line)
 
 
 def _import(runs: Sequence[Results], names: Names) -> Figure | None:
     values = _medians(runs, names, lambda run, library: max(run["W6"][library].values()))
-    return _bars("What the import adds to bare Python", "milliseconds (less is better)", values, names)
+    return _bars("What the import adds to bare Python", "milliseconds (less is better)", {"": values}, names)
 
 
 def _replay(runs: Sequence[Results], names: Names) -> Figure | None:
     values = _medians(runs, names, microseconds)
     title = "Replay of 5,000 steps, with the start of the library"
-    return _bars(title, "microseconds a step, logarithmic (less is better)", values, names, is_log=True)
+    return _bars(title, "microseconds a step (less is better)", {"": values}, names)
 
 
 def _curve(axes: Axes, runs: Sequence[Results], label: str, figures: Callable[[Results], Mapping[str, Any]]) -> bool:
@@ -169,6 +180,7 @@ def _finish(figure: Figure, axes: Axes, *, is_drawn: bool) -> Figure | None:
         plt.close(figure)
         return None
     axes.legend(frameon=False)
+    axes.set_xlim(right=axes.get_xlim()[1] * 1.2)
     axes.xaxis.set_major_formatter(FuncFormatter(_plain))
     axes.yaxis.set_major_formatter(FuncFormatter(_plain))
     return figure

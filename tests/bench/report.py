@@ -154,6 +154,8 @@ _SHORT: list[tuple[str, Callable[[Results, str], float]]] = [
     ("activities a second, one workflow", lambda run, name: rate(run, "W1", name, "activities")),
     ("workflows a second, eight workers", lambda run, name: rate(run, "W2", name, "workflows")),
     ("recovery, s to the first step", lambda run, name: run["W3"][name]["first_seconds"]),
+    ("to the last", lambda run, name: run["W3"][name]["all_seconds"]),
+    ("activities lost, of 4,000", lambda run, name: run["W3"][name]["missing"]),
     ("start to result, ms, mean", lambda run, name: run["W4"][name]["mean_seconds"] * 1e3),
     ("replay, us a step", microseconds),
     ("import, ms", lambda run, name: max(run["W6"][name].values())),
