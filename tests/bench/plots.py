@@ -81,7 +81,7 @@ def _bars(
     shown = [value for values in groups.values() for value in values.values()] + ([line[1]] if line else [])
     if len(groups) > 1:
         axes.set_xscale("log")
-        axes.set_xlim(min(shown) / 2, max(shown) * 8)
+        axes.set_xlim(min(shown) / 2, max(shown) * 20)  # the labels are long
     else:
         axes.set_xlim(0, max(shown) * 1.15)
     axes.xaxis.set_major_formatter(FuncFormatter(_plain))
