@@ -1,0 +1,1 @@
+"""The benchmarks; see ``__main__.py``."""

@@ -1,7 +1,7 @@
 """The benchmarks: ``python -m tests.bench [--runs N] [--only W1,W2] [--quick]``, or ``make bench``.
 
 Measures this library, raw SQLite of the same durability, and other libraries, several times in turn, and writes
-``bench/RESULTS.md``, ``bench/results.json`` and the plots. What each workload is: see ``workloads.py`` and the drivers;
+``bench/RESULTS.md``, ``bench/results.json`` and the plots; a part or a trial is written to ``.bench/part``. What each workload is: see ``workloads.py`` and the drivers;
 what is aimed at: ``figures.py``. Nothing here passes or fails; the exit code is 1 if this library itself went wrong.
 """
 
@@ -25,6 +25,8 @@ from .processes import ROOT, ScriptError
 from .report import faults_of, markdown, put_into_readme
 from .workloads import FLOOR, WORKLOADS, Bench, Workload
 
+SCRATCH = ROOT / ".bench"
+
 
 def say(text: str) -> None:
     """Print a line of progress at once."""
@@ -39,8 +41,11 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one run of small sizes, to try it out")
     parser.add_argument("--report", action="store_true", help="measure nothing: write the report from results.json")
     parser.add_argument("--readme", action="store_true", help="also put the medians into README.md")
-    parser.add_argument("--output", type=Path, default=ROOT / "bench", help="the folder to write to (bench)")
+    parser.add_argument(
+        "--output", type=Path, help="the folder to write to (bench; for a part or a trial, .bench/part)"
+    )
     options = parser.parse_args(arguments)
+    options.output = options.output or (SCRATCH / "part" if options.only or options.quick else ROOT / "bench")
     options.runs = options.runs or (1 if options.quick else 5)
     unknown = set(options.only or ()) - {workload.name for workload in WORKLOADS}
     if unknown:
@@ -97,7 +102,7 @@ def write(options: argparse.Namespace, results: dict[str, Any]) -> None:
     from . import plots
 
     folder = options.output
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     for old in folder.glob("*.png"):
         old.unlink()
@@ -122,7 +127,7 @@ def benchmark(options: argparse.Namespace) -> int:
     """Do all that there is to do, and return the exit code."""
     started = time.monotonic()
     date = f"{datetime.now(UTC):%Y-%m-%d}"
-    bench, libraries = prepare(ROOT / ".bench", quick=options.quick)
+    bench, libraries = prepare(SCRATCH, quick=options.quick)
     workloads = [workload for workload in WORKLOADS if not options.only or workload.name in options.only]
     try:
         runs = measure(bench, workloads, options.runs)
@@ -143,7 +148,7 @@ def benchmark(options: argparse.Namespace) -> int:
         if found is not None:
             say(f"{aim.workload:<4}{aim.title:<75}{number(found.median):>9} {aim.unit:<3}{aim.verdict(found.median)}")
     failed = faults_of(runs)
-    say("\n".join([f"{minutes:.1f} minutes; see {options.output.name}/RESULTS.md", *failed]))
+    say("\n".join([f"{minutes:.1f} minutes; see RESULTS.md in {os.path.relpath(options.output)}", *failed]))
     return 1 if failed else 0
 
 

@@ -236,6 +236,7 @@ def markdown(results: dict[str, Any], plots: Sequence[str]) -> str:
         "",
         _introduction(results),
         "",
+        *([results["note"], ""] if "note" in results else []),
         *(["**A trial with small sizes (`--quick`): the figures say little.**", ""] if results["quick"] else []),
         "## What is aimed at",
         "",
