@@ -1,8 +1,9 @@
 """The benchmarks: ``python -m tests.bench [--runs N] [--only W1,W2] [--quick]``, or ``make bench``.
 
 Measures this library, raw SQLite of the same durability, and other libraries, several times in turn, and writes
-``bench/RESULTS.md``, ``bench/results.json`` and the plots; a part or a trial is written to ``.bench/part``. What each workload is: see ``workloads.py`` and the drivers;
-what is aimed at: ``figures.py``. Nothing here passes or fails; the exit code is 1 if this library itself went wrong.
+``bench/RESULTS.md``, ``bench/results.json`` and the plots; a part or a trial is written to ``.bench/part``. What each
+workload is: see ``workloads.py`` and the drivers; what is aimed at: ``figures.py``. Nothing here passes or fails; the
+exit code is 1 if this library itself went wrong.
 """
 
 from __future__ import annotations
