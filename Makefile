@@ -53,8 +53,8 @@ check-pins:
 	@! grep -nE '^-' requirements/*.txt
 	@for name in requirements/*.in; do test -f "$${name%.in}.txt" || { echo "no $${name%.in}.txt: run make lock"; exit 1; }; done
 
-bench: ## run the benchmarks
-	$(BOOTSTRAP) test
+bench: ## run the benchmarks, and write bench/
+	$(BOOTSTRAP) test bench
 	@$(PY) -m tests.bench $(ARGS)
 
 soak: ## run the long endurance test
@@ -65,17 +65,19 @@ soak: ## run the long endurance test
 	@KILLS=every $(PY) -m pytest tests/crash -k kills
 
 # Keeps the pinned versions that still fit; ARGS=--upgrade takes the newest. The order matters: test.in is held to
-# build.txt, and lint.in to both, for all of them are installed into one environment.
+# build.txt, and lint.in and bench.in to both, for all of them are installed into one environment. The libraries that
+# the benchmarks compare with are not: each has an environment of its own, and dura needs Python 3.13.
 lock: ## compile requirements/*.in to *.txt, with hashes
 	$(BOOTSTRAP) lock
-	@for name in build test lint lock; do \
+	@for name in build test lint bench lock bench-py-orchestrate bench-dbos bench-dura bench-kairo; do \
 		echo "Compiling requirements/$$name.in"; \
-		$(PY) -m uv pip compile --quiet --universal --python-version 3.12 --python $(PY) --no-python-downloads \
+		case $$name in bench-dura) version=3.13 ;; *) version=3.12 ;; esac; \
+		$(PY) -m uv pip compile --quiet --universal --python-version $$version --python $(PY) --no-python-downloads \
 			--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(ARGS) \
 			--output-file requirements/$$name.txt requirements/$$name.in >/dev/null || exit 1; \
 	done
 	@$(MAKE) --no-print-directory check-pins
 
 clean: ## remove .venv, caches and build output
-	@rm -rf .venv .cosmos-server .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	@rm -rf .venv .bench .cosmos-server .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	@find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,171 +1,150 @@
-"""Benchmarks: ``python -m tests.bench [--runs N] [--json FILE]``.
+"""The benchmarks: ``python -m tests.bench [--runs N] [--only W1,W2] [--quick]``, or ``make bench``.
 
-Every figure is a ratio to raw SQLite of the same durability (WAL, ``synchronous=FULL``, one row to a commit), measured
-in the same run and in turn with it, because the speed of a disk and of a shared machine drifts. The medians over the
-runs are what counts. Nothing here passes or fails.
+Measures this library, raw SQLite of the same durability, and other libraries, several times in turn, and writes
+``bench/RESULTS.md``, ``bench/results.json`` and the plots. What each workload is: see ``workloads.py`` and the drivers;
+what is aimed at: ``figures.py``. Nothing here passes or fails; the exit code is 1 if this library itself went wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
+import shutil
 import sqlite3
-import statistics
-import subprocess
 import sys
-import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from py_orchestrate import Orchestrator, activity, workflow
-from py_orchestrate.models import ActivityStatus, StepRecord
-
-_ROWS = 1000
-
-
-@activity
-def add(total, number):
-    return total + number
+from .figures import AIMS, number, spread
+from .peers import known_libraries, make_ready
+from .processes import ROOT, ScriptError
+from .report import faults_of, markdown, put_into_readme
+from .workloads import FLOOR, WORKLOADS, Bench, Workload
 
 
-@workflow
-def sequence(count):
-    total = 0
-    for number in range(count):
-        total = add(total, number)
-    return total
+def say(text: str) -> None:
+    """Print a line of progress at once."""
+    print(text, flush=True)
 
 
-@workflow
-def fan_out(count):
-    return sum(add.map(range(count), range(count)))
+def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--runs", type=int, help="how often to measure (5)")
+    parser.add_argument("--only", type=lambda text: text.split(","), help="some workloads, as in W1,W2")
+    parser.add_argument("--quick", action="store_true", help="one run of small sizes, to try it out")
+    parser.add_argument("--report", action="store_true", help="measure nothing: write the report from results.json")
+    parser.add_argument("--readme", action="store_true", help="also put the medians into README.md")
+    parser.add_argument("--output", type=Path, default=ROOT / "bench", help="the folder to write to (bench)")
+    options = parser.parse_args(arguments)
+    options.runs = options.runs or (1 if options.quick else 5)
+    unknown = set(options.only or ()) - {workload.name for workload in WORKLOADS}
+    if unknown:
+        parser.error(f"there is no workload {', '.join(sorted(unknown))}")
+    return options
 
 
-def raw_commits_per_second(folder: Path) -> float:
-    """Return how many rows a second raw SQLite stores, one to a commit, each on the disk before the next."""
-    connection = sqlite3.connect(folder / "raw.db", isolation_level=None)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("CREATE TABLE outcome (id INTEGER PRIMARY KEY, value TEXT)")
-    started = time.perf_counter()
-    for _ in range(_ROWS):
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("INSERT INTO outcome (value) VALUES (?)", ("x" * 60,))
-        connection.execute("COMMIT")
-    elapsed = time.perf_counter() - started
-    connection.close()
-    return _ROWS / elapsed
+def prepare(scratch: Path, *, quick: bool) -> tuple[Bench, list[dict[str, str]]]:
+    """Return the bench and what there is to say of each library."""
+    for left in [scratch / "stores", *scratch.glob("run-*")]:
+        shutil.rmtree(left, ignore_errors=True)
+    scratch.mkdir(exist_ok=True)
+    libraries = known_libraries()
+    for library in libraries:
+        say(f"{library.name}: making its environment ready")
+        make_ready(library, scratch)
+        say(f"  {library.missing or f'version {library.version}, Python {library.python_version}'}")
+    described = [
+        {
+            "name": library.name,
+            "label": library.name if library.version in library.name else f"{library.name} {library.version}",
+            "python": library.python_version,
+            "sqlite": library.sqlite_version,
+            "missing": library.missing,
+        }
+        for library in libraries
+    ]
+    return Bench(scratch, [library for library in libraries if not library.missing], quick, say), described
 
 
-def sequential(folder: Path) -> float:
-    """Return activities a second: one workflow, one after the other."""
-    with Orchestrator(folder / "sequential.db", max_workers=8) as orchestrator:
-        orchestrator.start_workflow(sequence, 3).result(60)
-        started = time.perf_counter()
-        orchestrator.start_workflow(sequence, _ROWS).result(120)
-        return _ROWS / (time.perf_counter() - started)
+def measure(bench: Bench, workloads: list[Workload], runs: int) -> list[dict[str, Any]]:
+    """Do all the runs."""
+    results = []
+    for number_of_run in range(runs):
+        bench.run = number_of_run
+        result: dict[str, Any] = {}
+        for workload in workloads:
+            if workload.once and number_of_run:
+                continue
+            say(f"run {number_of_run + 1} of {runs}: {workload.name}, {workload.title}")
+            started = time.monotonic()
+            try:
+                result[workload.name] = workload.measure(bench)
+            except (ScriptError, OSError) as error:  # what is measured around the libraries, as the floor
+                result[workload.name] = {FLOOR: {"error": str(error)}}
+                say(f"  {error}")
+            say(f"  {time.monotonic() - started:.1f} s")
+        results.append(result)
+    return results
 
 
-def many_workflows(folder: Path) -> float:
-    """Return workflows a second: 500 of five activities on eight workers, from the first start to the last end."""
-    with Orchestrator(folder / "many.db", max_workers=8) as orchestrator:
-        started = time.perf_counter()
-        handles = [orchestrator.start_workflow(sequence, 5) for _ in range(500)]
-        for handle in handles:
-            handle.wait(120)
-        return 500 / (time.perf_counter() - started)
+def write(options: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Write the report, the figures and the plots."""
+    from . import plots
 
-
-def latency(folder: Path) -> float:
-    """Return the median seconds from starting a workflow of one activity to having its result."""
-    times = []
-    with Orchestrator(folder / "latency.db", max_workers=8) as orchestrator:
-        for _ in range(200):
-            started = time.perf_counter()
-            orchestrator.start_workflow(sequence, 1).result(60)
-            times.append(time.perf_counter() - started)
-    return statistics.median(times)
-
-
-def parallel(folder: Path) -> float:
-    """Return activities a second: 1,000 submitted by one workflow, on eight threads."""
-    with Orchestrator(folder / "parallel.db", max_workers=8) as orchestrator:
-        started = time.perf_counter()
-        orchestrator.start_workflow(fan_out, _ROWS).result(120)
-        return _ROWS / (time.perf_counter() - started)
-
-
-def replay(folder: Path, steps: int) -> float:
-    """Return microseconds a step: a workflow that was interrupted before its last step is taken up again."""
-    orchestrator = Orchestrator(folder / f"replay{steps}.db")
-    workflow_id = orchestrator.invoke_workflow("sequence", count=steps)
-    database = orchestrator.db
-    database.register_owner("writer")
-    (record,) = database.claim_workflows("writer", ["sequence"], 1)
-    now = record.created_at
-    total, history = 0, []
-    for number in range(steps - 1):
-        total += number
-        arguments = f'{{"total":{total - number},"number":{number}}}'
-        completed = ActivityStatus.COMPLETED.value
-        history.append(StepRecord(number, "activity", "add", completed, arguments, str(total), None, None, now, now))
-    database.record_steps(workflow_id, record.epoch, history)
-    database.release_owner("writer")
-    started = time.perf_counter()
-    with orchestrator:
-        result = orchestrator.get_handle(workflow_id).result(120)
-        elapsed = time.perf_counter() - started
-    assert result == total + steps - 1
-    return elapsed / steps * 1e6
-
-
-def import_milliseconds() -> float:
-    """Return what importing the package adds to a bare interpreter."""
-
-    def run(code: str) -> float:
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True)
-        return time.perf_counter() - started
-
-    run("import py_orchestrate")
-    pairs = [run("import py_orchestrate") - run("pass") for _ in range(5)]
-    return statistics.median(pairs) * 1e3
-
-
-def measure(folder: Path) -> dict[str, float]:
-    """Return one run's figures."""
-    raw = raw_commits_per_second(folder)
-    return {
-        "raw commits/s": raw,
-        "sequential activities per raw commit": sequential(folder) / raw,
-        "500 workflows x 5 activities, workflows per raw commit": many_workflows(folder) / raw,
-        "start to result, one activity, in raw commits": latency(folder) * raw,
-        "fan-out of 1,000, activities per raw commit": parallel(folder) / raw,
-        "replay of 5,000 steps, us a step": replay(folder, 5_000),
-        "replay of 50,000 steps, us a step": replay(folder, 50_000),
-        "import over bare Python, ms": import_milliseconds(),
-    }
+    folder = options.output
+    folder.mkdir(exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    for old in folder.glob("*.png"):
+        old.unlink()
+    names = {library["name"]: library["label"] for library in results["libraries"]}
+    drawn = plots.draw(folder, results["runs"], names)
+    (folder / "RESULTS.md").write_text(markdown(results, drawn), encoding="utf-8")
+    if options.readme:
+        readme = ROOT / "README.md"
+        readme.write_text(put_into_readme(readme.read_text(encoding="utf-8"), results), encoding="utf-8")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=5, help="how often to measure (5)")
-    parser.add_argument("--json", type=Path, help="also write every run's figures to this file")
-    options = parser.parse_args()
-    print(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {platform.machine()}")
-    figures: list[dict[str, float]] = []
-    for run in range(options.runs):
-        print(f"run {run + 1} of {options.runs} …", flush=True)
-        with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:  # on the project's disk: /tmp may be memory
-            figures.append(measure(Path(folder)))
-    print(f"\n{'figure':<58}{'median':>10}{'lowest':>10}{'highest':>10}")
-    for name in figures[0]:
-        values = [figure[name] for figure in figures]
-        print(f"{name:<58}{statistics.median(values):>10.2f}{min(values):>10.2f}{max(values):>10.2f}")
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=1))
-    return 0
+    """Measure, and write what was measured."""
+    options = options_of()
+    if options.report:
+        write(options, json.loads((options.output / "results.json").read_text(encoding="utf-8")))
+        return 0
+    return benchmark(options)
+
+
+def benchmark(options: argparse.Namespace) -> int:
+    """Do all that there is to do, and return the exit code."""
+    started = time.monotonic()
+    date = f"{datetime.now(UTC):%Y-%m-%d}"
+    bench, libraries = prepare(ROOT / ".bench", quick=options.quick)
+    workloads = [workload for workload in WORKLOADS if not options.only or workload.name in options.only]
+    try:
+        runs = measure(bench, workloads, options.runs)
+    finally:
+        shutil.rmtree(bench.scratch / "stores", ignore_errors=True)
+    machine = {
+        "date": date,
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+    }
+    minutes = (time.monotonic() - started) / 60
+    results = {"machine": machine, "libraries": libraries, "quick": options.quick, "minutes": minutes, "runs": runs}
+    write(options, results)
+    for aim in AIMS:
+        found = spread(runs, aim.figure)
+        if found is not None:
+            say(f"{aim.workload:<4}{aim.title:<75}{number(found.median):>9} {aim.unit:<3}{aim.verdict(found.median)}")
+    failed = faults_of(runs)
+    say("\n".join([f"{minutes:.1f} minutes; see {options.output.name}/RESULTS.md", *failed]))
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -137,14 +137,23 @@ class Driver(ABC):
     def done(self):
         """Return how many workflows have been completed, as the library says."""
 
+    def settle(self):
+        """Wait until a workflow that has just ended disturbs no other; not part of any time."""
+
+    def check_recorded(self, activities):
+        """Raise if fewer activities are stored than have run: such a time would say nothing."""
+
 
 def sequential(driver, options):
     driver.start(options.folder)
     driver.result(driver.start_sum(WARM_UP))
+    driver.settle()
     executions.reset()
     started = time.perf_counter()
     result = driver.result(driver.start_sum(options.count))
-    return figures_of_sequential(started, result, options.count)
+    figures = figures_of_sequential(started, result, options.count)
+    driver.check_recorded(WARM_UP + options.count)
+    return figures
 
 
 def figures_of_sequential(started, result, count):
@@ -180,6 +189,8 @@ def latency(driver, options):
         result = driver.result(driver.start_sum(1))
         times.append(time.perf_counter() - started)
         check(result, 0)
+        driver.settle()
+    driver.check_recorded(1 + options.count)
     return figures_of_latency(times[1:])
 
 
@@ -274,7 +285,16 @@ def check(result, expected):
 
 
 def peak_mb():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB
+    """Return the most memory that this process has had; both sources count in KiB.
+
+    On Linux ``getrusage`` knows of a new process what its parent had at the moment of the start, if that was more. What
+    ``/proc`` says begins with the program.
+    """
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) / 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def wait_until_ended(look, poll_seconds):

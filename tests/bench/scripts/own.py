@@ -1,0 +1,145 @@
+"""Workloads that only this library is put through, each in a process of its own.
+
+``python own.py WORKLOAD FOLDER [--count N]``, with the folder of the drivers on its path, uses
+``FOLDER/py_orchestrate.db`` and prints one line of JSON.
+
+======================  ==============================================================================================
+``fan-out``             one workflow that hands N activities to eight threads with ``activity.map``
+``memory``              runs workflows until N are done: the ones that are pending, or else new ones; its peak of memory
+``pages``               200 calls each of ``list_workflows(limit=100)``, of a page from the middle, and of a status
+``backlog``             stores N workflows of five activities for ``fleet``
+``fleet``               one of the processes that work them off; begins when a line comes from standard input
+======================  ==============================================================================================
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import common
+
+from py_orchestrate import Orchestrator, activity, workflow
+
+FILE = "py_orchestrate.db"
+CALLS = 200
+PAGE = 100
+
+ended: list[int] = []
+
+
+@activity
+def add(total, number):
+    """Add two numbers."""
+    return total + number
+
+
+@workflow
+def add_up(count):
+    """Add up ``range(count)``, and count the workflows that this process brought to their end."""
+    total = 0
+    for number in range(count):
+        total = add(total, number)
+    ended.append(total)
+    return total
+
+
+@workflow
+def spread(count):
+    """Do all the additions on the orchestrator's threads."""
+    return sum(add.map(range(count), range(count)))
+
+
+def open_store(folder: Path) -> Orchestrator:
+    """Return an orchestrator that is not started."""
+    return Orchestrator(folder / FILE, max_workers=common.WORKERS)
+
+
+def fan_out(folder: Path, count: int) -> dict[str, Any]:
+    """Return the seconds from the start of the workflow to its result."""
+    orchestrator = open_store(folder)
+    orchestrator.start()
+    orchestrator.start_workflow(spread, common.WORKERS).result(60)  # by now there are threads
+    started = time.perf_counter()
+    result = orchestrator.start_workflow(spread, count).result(300)
+    seconds = time.perf_counter() - started
+    common.check(result, count * (count - 1))
+    return {"seconds": seconds, "activities": count}
+
+
+def memory(folder: Path, count: int) -> dict[str, Any]:
+    """Return the peak of memory once so many workflows have ended here."""
+    orchestrator = open_store(folder)
+    started = time.perf_counter()
+    orchestrator.start()
+    if not orchestrator.list_workflows(status="processing", limit=1):
+        for _ in range(count):
+            orchestrator.start_workflow(add_up, common.MANY_ACTIVITIES)
+    while len(ended) < count:
+        time.sleep(0.01)
+    return {"peak_mb": common.peak_mb(), "seconds": time.perf_counter() - started}
+
+
+def _median_ms(call: Callable[[], object]) -> float:
+    call()
+    times = []
+    for _ in range(CALLS):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times) * 1e3
+
+
+def pages(folder: Path, count: int) -> dict[str, Any]:
+    """Return the medians of three questions to a store of so many workflows ``run-0``, ``run-1`` and so on."""
+    orchestrator = open_store(folder)
+    middle = f"run-{count // 2}"
+    common.check(len(orchestrator.list_workflows(limit=PAGE, cursor=middle)), min(PAGE, count // 2))
+    return {
+        "first_page_ms": _median_ms(lambda: orchestrator.list_workflows(limit=PAGE)),
+        "middle_page_ms": _median_ms(lambda: orchestrator.list_workflows(limit=PAGE, cursor=middle)),
+        "status_ms": _median_ms(lambda: orchestrator.get_workflow_status(middle)),
+    }
+
+
+def backlog(folder: Path, count: int) -> dict[str, Any]:
+    """Store workflows that nobody runs yet."""
+    orchestrator = open_store(folder)
+    for _ in range(count):
+        orchestrator.start_workflow(add_up, common.MANY_ACTIVITIES)
+    return {"workflows": count}
+
+
+def fleet(folder: Path, _count: int) -> dict[str, Any]:
+    """Work until nothing is left, also not at the others; return how many workflows ended here."""
+    orchestrator = open_store(folder)
+    sys.stdin.readline()
+    orchestrator.start()
+    while orchestrator.list_workflows(status="processing", limit=1):
+        time.sleep(0.02)
+    return {"ended": len(ended)}
+
+
+WORKLOADS = {"fan-out": fan_out, "memory": memory, "pages": pages, "backlog": backlog, "fleet": fleet}
+
+
+def main() -> None:
+    """Run the workload that the command line names, and end without stopping the library, as the drivers do."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("workload", choices=WORKLOADS)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--count", type=int, default=0)
+    options = parser.parse_args()
+    print(json.dumps(WORKLOADS[options.workload](options.folder, options.count)), flush=True)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
