@@ -164,6 +164,8 @@ class RunOptions(NamedTuple):
         Raises:
             ValueError: It would begin or be timed out after the year 9999.
         """
+        if self == NO_RUN_OPTIONS:
+            return _NO_FIELDS
         begins_at = later(now, self.delay or 0.0)
         return {
             "queue": self.queue,
@@ -175,6 +177,13 @@ class RunOptions(NamedTuple):
 
 
 NO_RUN_OPTIONS: Final = RunOptions()
+_NO_FIELDS: Final[RunFields] = {
+    "queue": None,
+    "priority": 0,
+    "deduplication_key": None,
+    "wake_at": None,
+    "deadline": None,
+}
 
 
 def check_priority(priority: object) -> None:

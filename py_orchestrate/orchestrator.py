@@ -301,7 +301,7 @@ class Orchestrator:
             StorageError: The database cannot be written.
         """
         name = _name_of(workflow)
-        options: dict[str, Any] = {
+        given: dict[str, Any] = {
             "workflow_id": workflow_id,
             "timeout": timeout,
             "queue": queue,
@@ -309,12 +309,14 @@ class Orchestrator:
             "delay": delay,
             "deduplication_key": deduplication_key,
         }
-        definition = self.registry.workflow_definition(name)
-        for option in [option for option, value in options.items() if value is not None]:
-            if option in definition.parameters.names:  # never take away what the workflow has a parameter for
+        options = {option: value for option, value in given.items() if value is not None}
+        run_options: RunOptions = getattr(workflow, "run_options", NO_RUN_OPTIONS)
+        if options:
+            names = self.registry.workflow_definition(name).parameters.names
+            for option in options.keys() & set(names):  # never take away what the workflow has a parameter for
                 kwargs[option] = options.pop(option)
-        base = getattr(workflow, "run_options", NO_RUN_OPTIONS)
-        return WorkflowHandle(self, self._start(name, args, kwargs, base.replaced(**options)))
+            run_options = run_options.replaced(**options)
+        return WorkflowHandle(self, self._start(name, args, kwargs, run_options))
 
     def get_handle(self, workflow_id: str) -> WorkflowHandle:
         """Return the handle of a run that was started before, here or elsewhere.

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 from .._clock import Clock
@@ -150,6 +151,7 @@ class ActivityCalls:
         self._journal = journal
         self._interrupts = interrupts
         self._submitted: list[Submitted] = []
+        self._delayed: set[Submitted] = set()  # those that wait for another attempt
         self.something_ended = threading.Event()
         self._starting = threading.Lock()
         self._is_closed = False
@@ -197,6 +199,7 @@ class ActivityCalls:
             self._submitted.append(submitted)
             if body.due is not None and self._host.clock.now() < body.due:
                 submitted.round.set_result(Later(body, body.record(ActivityStatus.RUNNING, body.due, None), body.due))
+                self._delayed.add(submitted)
             else:
                 self._start(submitted, body)
         return DurableFuture.of_pending(submitted)
@@ -264,7 +267,8 @@ class ActivityCalls:
         """Run the body until it succeeds, fails for good, or has to wait for long."""
         while True:
             scope = ActivityScope(self, body, is_shielded=is_shielded)
-            self._journal.mark_running(body.record(ActivityStatus.RUNNING, self._host.clock.now(), None))
+            running = partial(body.record, ActivityStatus.RUNNING, self._host.clock.now(), None)
+            self._journal.mark_running(body.call, running)
             outcome = self._transact(body, scope) if body.options.transactional else self._host.bodies.run(body, scope)
             delay = (
                 None
@@ -324,17 +328,22 @@ class ActivityCalls:
             round_.set_exception(error)
         else:
             round_.set_result(outcome)
+            if isinstance(outcome, Later):
+                self._delayed.add(submitted)
         self.something_ended.set()
 
     def start_due(self) -> None:
         """Start the attempts that are due; called by the background loop, on its thread."""
+        if not self._delayed:
+            return
         now = self._host.clock.now()
-        for submitted in list(self._submitted):
+        for submitted in list(self._delayed):
             later = submitted.later
             if later is not None and later.due <= now:
                 with self._starting:
                     if self._is_closed:
                         return
+                    self._delayed.discard(submitted)
                     submitted.round = Future()
                     self._start(submitted, later.body)
 

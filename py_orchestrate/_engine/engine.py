@@ -40,6 +40,7 @@ from .leases import Leases
 from .recovery import QueueArguments, RecoveryLoop
 from .retention import Rules
 from .runner import WorkflowRun
+from .waiters import Waiter, Waiters
 from .workers import EventLoopThread, WorkerPool
 
 if TYPE_CHECKING:
@@ -50,21 +51,6 @@ _logger = logging.getLogger(__name__)
 _FIRST_RETRY_SECONDS = 0.05
 _LONGEST_RETRY_SECONDS = 5.0
 _RUNS_SHOWN = 10
-
-
-class Waiter:
-    """One who waits for a run to end.
-
-    Attributes:
-        notify: Is called, on any thread, whenever the run ends or leaves here, and when the engine stops.
-        record: The run, once it has ended here, as it is stored.
-    """
-
-    __slots__ = ("notify", "record")
-
-    def __init__(self, notify: Callable[[], None]) -> None:
-        self.notify = notify
-        self.record: WorkflowRecord | None = None
 
 
 class Engine:
@@ -119,7 +105,7 @@ class Engine:
         self._something_waits = False
         self._runs: dict[str, WorkflowRun] = {}
         self._dispatched: set[str] = set()
-        self._waiters: dict[str, list[Waiter]] = {}
+        self._waiters = Waiters()
         self._loop = EventLoopThread()
         self.bodies = BodyRunner(self.registry, self.serializer, self.clock, self._loop.run, self)
         self._workers = WorkerPool("worker", self._max_workers)
@@ -173,8 +159,7 @@ class Engine:
                 return True
             self._state = "stopping"
             self._stopping.set()
-            for workflow_id in self._waiters:
-                self._rouse(workflow_id)
+            self._waiters.rouse_all()
         self._recovery.stop()
         if self._is_own_thread():
             _logger.warning("stop() was called by a workflow of this orchestrator; it stops when that has ended")
@@ -380,7 +365,7 @@ class Engine:
                 # One that has left its worker may have been taken up by another worker here already.
                 if self._runs.get(record.id) is run:
                     del self._runs[record.id]
-            self._rouse(record.id)
+            self._waiters.rouse(record.id)
 
     # --- what a run needs (see RunHost) -------------------------------------------------------------------------------
 
@@ -433,7 +418,7 @@ class Engine:
         """See ``RunHost``."""
         if not self._may_claim:
             self.persist(lambda: self.database.finish_workflow(record.id, record.epoch, end))
-            self._hand_over(record, end)
+            self._waiters.hand_over(record, end)
             self._something_waits = self._something_waits or record.parent_id is not None
             return None
         claimed = self.persist(
@@ -441,24 +426,8 @@ class Engine:
                 record.id, record.epoch, end, owner=self.owner, names=self.workflow_names(), **self.queue_arguments
             )
         )
-        self._hand_over(record, end)
+        self._waiters.hand_over(record, end)
         return self._following(claimed, end.children)
-
-    def _hand_over(self, record: WorkflowRecord, end: WorkflowEnd) -> None:
-        """Let those who wait have the end as it has just been stored, so that they need not read it."""
-        for waiter in self._waiters.get(record.id, ()):
-            waiter.record = record._replace(
-                status=end.status,
-                output=end.output,
-                error=end.error,
-                error_message=end.error_message,
-                current_activity=end.current_activity,
-                custom_status=record.custom_status if end.custom_status is None else end.custom_status,
-                updated_at=end.finished_at,
-                owner=None,
-                request=None,
-            )
-            waiter.notify()
 
     def suspend(self, record: WorkflowRecord, suspension: WorkflowSuspension) -> WorkflowRecord | None:
         """See ``RunHost``."""
@@ -551,9 +520,7 @@ class Engine:
         A worker that waits is replaced by another for as long, so that workflows that wait for others cannot use up the
         workers that those need.
         """
-        waiter = Waiter(notify)
-        with self._lock:
-            self._waiters.setdefault(workflow_id, []).append(waiter)
+        waiter = self._waiters.add(workflow_id, notify)
         holds_worker = self._holds_worker()
         if holds_worker:
             self._change_capacity(+1)
@@ -562,10 +529,7 @@ class Engine:
         finally:
             if holds_worker:
                 self._change_capacity(-1)
-            with self._lock:
-                self._waiters[workflow_id].remove(waiter)
-                if not self._waiters[workflow_id]:
-                    del self._waiters[workflow_id]
+            self._waiters.remove(workflow_id, waiter)
 
     def unwind_if_hopeless(self, workflow_id: str) -> None:
         """Let the calling run leave if it waits for a run that a stop keeps from beginning, or from going on, here.
@@ -584,11 +548,6 @@ class Engine:
         """Return whether the calling code belongs to a run of this engine, be it in a thread of an activity's own."""
         scope = current_scope()
         return scope is not None and scope.info().workflow_id in self._runs
-
-    def _rouse(self, workflow_id: str) -> None:
-        with self._lock:
-            for waiter in self._waiters.get(workflow_id, ()):
-                waiter.notify()
 
     def _change_capacity(self, by: int) -> None:
         with self._lock:

@@ -26,6 +26,7 @@ from .._context import Unwind, ended_run_error, foreign_thread_error
 from ..db_manager.base import BaseDatabaseManager
 from ..errors import ClaimLostError, NonDeterminismError
 from ..models import ControlRequest, StepOutcome, StepRecord, WorkflowRecord
+from .calls import Call
 from .replay import History, Mismatch
 
 _logger = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class Journal:
         self._keeping = threading.Lock()
         self._steps: list[StepRecord] = []
         self._children: dict[str, WorkflowRecord] = {}
-        self._running: dict[int, StepRecord] = {}
+        self._running: dict[int, Callable[[], StepRecord]] = {}
         self._published = record.custom_status
         self._to_publish: str | None = None
         self._raised: deque[tuple[BaseException, int, int]] = deque(maxlen=_RAISED_REMEMBERED)
@@ -221,10 +222,15 @@ class Journal:
         with self._keeping:
             self._to_publish = None if custom_status == self._published else custom_status
 
-    def mark_running(self, step: StepRecord) -> None:
-        """Note that a body runs; on any thread. Only the background loop looks at this, should it run for long."""
-        self.current_activity = step.name
-        self._running[step.sequence] = step
+    def mark_running(self, call: Call, record: Callable[[], StepRecord]) -> None:
+        """Note that a body runs; on any thread.
+
+        Args:
+            call: The call.
+            record: Returns its record. It is asked for by the background loop, should the body run for long.
+        """
+        self.current_activity = call.name
+        self._running[call.sequence] = record
 
     def forget_running(self, sequence: int) -> None:
         """Note that a body has ended, whose record is stored already."""
@@ -264,7 +270,7 @@ class Journal:
         try:
             if not self.is_active or not (self._steps or self._running or self._to_publish is not None):
                 return
-            steps = [*self._steps, *self._running.values()]
+            steps = [*self._steps, *(record() for record in list(self._running.values()))]
             activity = self.current_activity if steps else None
             self._write(steps, self._new_children, activity, self._to_publish)
             self._running.clear()  # marked once is enough

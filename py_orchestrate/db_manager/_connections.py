@@ -260,7 +260,7 @@ class Connections:
         try:
             refuse_unknown(connection, self.path)
             self._set_journal_mode(connection)
-            connection.execute(f"PRAGMA synchronous={self._synchronous}")
+            connection.execute(f"PRAGMA synchronous={self._level(connection)}")
             connection.execute("PRAGMA foreign_keys=ON")
             connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_CHECKPOINT_PAGES}")
             migrate(connection, self.path)
@@ -280,6 +280,15 @@ class Connections:
         self._looked_at = -1.0
         self._is_read_only = not self.in_memory and not os.access(self.path, os.W_OK)
         return connection
+
+    def _level(self, connection: sqlite3.Connection) -> str:
+        """Return the level of ``PRAGMA synchronous`` that keeps what this one's name promises.
+
+        A journal that is deleted is there again after a power failure, and undoes the commit, unless the folder was
+        flushed too, which SQLite does at the level EXTRA only.
+        """
+        mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+        return "EXTRA" if mode == "delete" and self._synchronous == "FULL" else self._synchronous
 
     def _identity(self) -> tuple[int, int] | None:
         """Return what tells the file that has the path now from any other; ``None`` where there is none."""

@@ -73,9 +73,9 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         db_path: The file; made if it is not there. ``":memory:"`` keeps everything in this process's memory, for tests.
         journal_mode: ``"WAL"`` (default): needs a local disk. ``"DELETE"``, ``"TRUNCATE"`` or ``"PERSIST"`` where the
             file lies on a network file system.
-        synchronous: ``"FULL"`` (default): a commit is on the disk before it is acknowledged. ``"EXTRA"`` also for
-            directory entries. ``"NORMAL"``: faster; a power failure, but not a crash of the process, can undo the last
-            commits.
+        synchronous: ``"FULL"`` (default): a commit is on the disk before it is acknowledged, in every journal mode:
+            with ``"DELETE"`` SQLite's level EXTRA is set for it. ``"EXTRA"``: that level in every mode. ``"NORMAL"``:
+            faster; a power failure, but not a crash of the process, can undo the last commits.
         busy_timeout_seconds: How long a write waits for another process's, before it raises ``StorageError``.
 
     Raises:

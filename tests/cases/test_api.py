@@ -411,7 +411,7 @@ def test_many_wait_for_one(memory: MemoryDatabaseManager, orchestrator: MakeOrch
     for thread in threads:
         thread.join(10)
     assert results == ["ended"] * 10
-    assert runner._engine._waiters == {}
+    assert runner._engine._waiters._waiters == {}
 
 
 def test_a_wait_for_a_run_of_another_orchestrator(

@@ -73,7 +73,7 @@ def test_the_loop_goes_on_while_a_run_is_awaited(
         return list(await asyncio.gather(*waits))
 
     assert asyncio.run(program()) == list(range(50))
-    assert runner._engine._waiters == {}
+    assert runner._engine._waiters._waiters == {}
 
 
 def test_what_a_run_failed_with_is_raised(
@@ -114,7 +114,7 @@ def test_a_wait_that_takes_too_long(database: BaseDatabaseManager, orchestrator:
         return found
 
     assert asyncio.run(program()) == "ended"
-    assert runner._engine._waiters == {}
+    assert runner._engine._waiters._waiters == {}
 
 
 def test_a_run_of_another_orchestrator_is_awaited(tmp_path: Path, orchestrator: MakeOrchestrator, listen: Any) -> None:
