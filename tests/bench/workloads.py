@@ -325,6 +325,17 @@ def free_threaded(bench: Bench) -> Run:
     return {OWN: bench.attempt(bench.own, do)}
 
 
+def neighbours(bench: Bench) -> Run:
+    seconds = bench.size(3, 1)
+
+    def do(_library: Library) -> Figures:
+        return bench.script("own", "neighbours", "--count", seconds) | bench.script(
+            "own", "idle", "--count", 2 * seconds
+        )
+
+    return {OWN: bench.attempt(bench.own, do)}
+
+
 @dataclass(frozen=True)
 class Workload:
     """A workload: its name, what it is, what does a run of it, and whether one run is all."""
@@ -348,4 +359,5 @@ WORKLOADS = [
     Workload("W10", "100,000 sleeping workflows, due over 60 s", sleepers, once=True),
     Workload("W11", "1,200 workflows of five activities, worked off by several processes", processes),
     Workload("W12", "Free-threaded Python", free_threaded),
+    Workload("W13", "Small steps beside large results; doing nothing", neighbours),
 ]

@@ -9,6 +9,9 @@
 ``pages``               200 calls each of ``list_workflows(limit=100)``, of a page from the middle, and of a status
 ``backlog``             stores N workflows of five activities for ``fleet``
 ``fleet``               one of the processes that work them off; begins when a line comes from standard input
+``neighbours``          how long a small step takes by itself, and beside results of two megabytes that are stored one
+                        after another: a text, and the same size in rows, which take the interpreter long to encode
+``idle``                the share of a processor that an orchestrator takes that has nothing to do for N seconds
 ======================  ==============================================================================================
 """
 
@@ -127,7 +130,79 @@ def fleet(folder: Path, _count: int) -> dict[str, Any]:
     return {"ended": len(ended)}
 
 
-WORKLOADS = {"fan-out": fan_out, "memory": memory, "pages": pages, "backlog": backlog, "fleet": fleet}
+LARGE = 2_000_000
+results = {
+    "text": "x" * LARGE,
+    "rows": [{"id": row, "name": "x" * 60, "value": row / 2} for row in range(LARGE // 100)],
+}
+steps: list[float] = []
+
+
+@activity
+def large(kind):
+    """Return two megabytes."""
+    return results[kind]
+
+
+@workflow
+def large_steps(kind, seconds):
+    """Store large results one after another."""
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        large(kind)
+
+
+@workflow
+def small_steps(seconds):
+    """Note how long each of many small steps takes."""
+    last = time.perf_counter()
+    until = last + seconds
+    while last < until:
+        add(1, 2)
+        now = time.perf_counter()
+        steps.append(now - last)
+        last = now
+
+
+def neighbours(folder: Path, count: int) -> dict[str, Any]:
+    """Return the median and the 95th percentile of small steps, in milliseconds; each lasts ``count`` seconds."""
+    orchestrator = open_store(folder)
+    orchestrator.start()
+    figures = {}
+    for kind in ("alone", *results):
+        if kind in results:
+            beside = orchestrator.start_workflow(large_steps, kind, count + 1)
+        steps.clear()
+        orchestrator.start_workflow(small_steps, count).result(120)
+        by_length = sorted(steps)
+        figures[kind] = {
+            name: by_length[int(len(by_length) * part)] * 1e3 for name, part in (("median", 0.5), ("p95", 0.95))
+        }
+        if kind in results:
+            beside.result(120)
+    return figures
+
+
+def idle(folder: Path, count: int) -> dict[str, Any]:
+    """Return the percentage of one processor that an idle orchestrator takes, over so many seconds."""
+    orchestrator = open_store(folder)
+    orchestrator.start()
+    orchestrator.start_workflow(add_up, 3).result(60)
+    time.sleep(0.5)  # what follows a run is over by then
+    used, began = time.process_time(), time.perf_counter()
+    time.sleep(count)
+    return {"percent": (time.process_time() - used) / (time.perf_counter() - began) * 100}
+
+
+WORKLOADS = {
+    "fan-out": fan_out,
+    "memory": memory,
+    "pages": pages,
+    "backlog": backlog,
+    "fleet": fleet,
+    "neighbours": neighbours,
+    "idle": idle,
+}
 
 
 def main() -> None:
