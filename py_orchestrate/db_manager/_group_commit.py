@@ -20,11 +20,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from .._clock import SystemClock
 from .._forks import ForkHolder, hold_for_forks
+from ._pacing import Pacing
 
 _FORK_WAIT_SECONDS = 5.0
 
@@ -59,10 +62,12 @@ class TransactionSource(ForkHolder, Protocol):
 class _Request:
     """One caller's operation; ``turn`` is released when it is done, or when its caller is to lead."""
 
-    __slots__ = ("done", "error", "leads", "operation", "result", "turn")
+    __slots__ = ("done", "error", "is_large", "leads", "operation", "result", "thread", "turn")
 
-    def __init__(self, operation: Operation) -> None:
+    def __init__(self, operation: Operation, *, is_large: bool = False) -> None:
         self.operation = operation
+        self.is_large = is_large
+        self.thread = threading.get_ident()
         self.done = False
         self.leads = False
         self.result: Any = None
@@ -80,6 +85,7 @@ class GroupCommit:
     def __init__(self, source: TransactionSource, *, batch_limit: int = 512) -> None:
         self._source = source
         self._batch_limit = batch_limit
+        self._pacing = Pacing(SystemClock())
         self._waiting: deque[_Request] = deque()
         self._is_led = False
         self._mutex = threading.Lock()  # held for moments only: around the two above
@@ -108,9 +114,16 @@ class GroupCommit:
         self._held_for_fork = None
         self._source.after_fork_in_child()
 
-    def submit(self, operation: Operation) -> Any:
-        """Run ``operation`` in a transaction and return its result once that is durable."""
-        request = _Request(operation)
+    def submit(self, operation: Operation, *, is_large: bool = False) -> Any:
+        """Run ``operation`` in a transaction and return its result once that is durable.
+
+        Args:
+            operation: What to do.
+            is_large: Whether it writes much, and so leaves room for others; see ``_pacing.py``.
+        """
+        if is_large:
+            self._pacing.wait()
+        request = _Request(operation, is_large=is_large)
         self._take_turn(request)
         if not request.done:
             try:
@@ -184,8 +197,13 @@ class GroupCommit:
         following.turn.release()
 
     def _run(self, batch: list[_Request], own: _Request) -> None:
+        began = time.monotonic()
         try:
             self._transact(batch)
+            self._pacing.note_small(request.thread for request in batch if not request.is_large)
+            for request in batch:
+                if request.is_large:
+                    self._pacing.note_large(request.thread, time.monotonic() - began)
         except BaseException:
             # An interrupt. What is not done goes back to the front, in order, for the next leader, but for the
             # interrupted caller's own operation: nobody waits for it.

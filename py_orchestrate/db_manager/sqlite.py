@@ -41,6 +41,7 @@ from ._claims import Claimer
 from ._connections import JOURNAL_MODES, SYNCHRONOUS_LEVELS, Connections, lent
 from ._group_commit import GroupCommit
 from ._owner_locks import OwnerLocks
+from ._pacing import LARGE
 from ._records import RecordDatabaseManager, queue_records, refusal, refuse_unfinished
 from ._sqlite_rows import (
     EVENT_COLUMNS,
@@ -114,6 +115,8 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         operation: Callable[[sqlite3.Connection], T],
         rows: Sequence[tuple[object, ...]] = (),
         result: object = None,
+        *,
+        size: int = 0,
     ) -> T:
         """Run the operation in a write transaction and return its result once that is durable.
 
@@ -121,9 +124,11 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
             operation: What to do.
             rows: The same as rows to merge with others', for the case that it comes to ``result``.
             result: See ``rows``.
+            size: How many characters it writes, where they may be many.
         """
+        work = merging.Mergeable(operation, rows, result) if rows else operation
         try:
-            done: T = self._commits.submit(merging.Mergeable(operation, rows, result) if rows else operation)
+            done: T = self._commits.submit(work, is_large=size >= LARGE)
         except sqlite3.Error as error:
             raise self._storage_error("write", error) from error
         return done
@@ -298,6 +303,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
             ),
             [] if new or marks else _merged_steps(epoch, steps, rows),
             (None,),
+            size=_size_of(steps),
         )
         if done is None:
             raise ClaimLostError(workflow_id, epoch)
@@ -356,6 +362,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
             Claimer.of(owner, names, queues),
             end.finished_at,
             rows,
+            size=len(end.output or "") + _size_of(end.steps),
         )
 
     def _leave_and_claim(
@@ -365,6 +372,8 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         claimer: Claimer,
         now: datetime,
         rows: Sequence[tuple[object, ...]] = (),
+        *,
+        size: int = 0,
     ) -> list[WorkflowRecord]:
         def leave_and_claim(connection: sqlite3.Connection) -> list[WorkflowRecord] | None:
             if not leave(connection):
@@ -373,7 +382,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
             self._has_backlog = state.is_anything
             return claims.claim(connection, claimer, 1, now, state)
 
-        claimed = self._write(leave_and_claim, rows, [])
+        claimed = self._write(leave_and_claim, rows, [], size=size)
         if claimed is None:
             raise lost
         return claimed
@@ -602,6 +611,11 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
 
 DatabaseManager = SQLiteDatabaseManager
 """1.0.2's other name for it."""
+
+
+def _size_of(steps: Sequence[StepRecord]) -> int:
+    """Return how many characters the payloads of steps have."""
+    return sum(len(step.input) + len(step.output or "") + len(step.error or "") for step in steps)
 
 
 def _merged_steps(epoch: int, steps: Sequence[StepRecord], rows: Sequence[Any]) -> list[tuple[object, ...]]:

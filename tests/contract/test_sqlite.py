@@ -486,3 +486,20 @@ def test_a_lock_file_that_cannot_be_made_is_a_clear_error(path: Path) -> None:
     with pytest.raises(StorageError, match=r"lock file .* beside the database .*must be writable"):
         manager.register_owner("owner")
     manager.close()
+
+
+def test_a_large_write_asks_for_room(manager: SQLiteDatabaseManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(manager._commits._pacing, "wait", lambda: asked.append("wait"))
+    monkeypatch.setattr(manager._commits._pacing, "note_large", lambda *_: asked.append("written"))
+    manager.register_owner("me")
+    manager.create_workflow(run_record("run"))
+    (record,) = manager.claim_workflows("me", ["greet"], 1)
+    manager.record_steps("run", record.epoch, [step_record(0)])
+    assert asked == []
+    text = '"' + "x" * 1_000_000 + '"'
+    manager.record_steps("run", record.epoch, [step_record(1, text)])
+    assert asked == ["wait", "written"]
+    manager.finish_and_claim("run", record.epoch, run_end(text), owner="me", names=["greet"])
+    assert asked == ["wait", "written"] * 2
+    assert [step.output for step in manager.get_steps("run")] == ['"hello"', text]
