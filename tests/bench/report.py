@@ -69,7 +69,7 @@ one after another. Idle is an orchestrator that has nothing to do, for six secon
 done; the processes are ready before the start.""",
 }
 
-# Written by hand, from py-spy, perf and counters on the group commit, on the machine of the results that are checked in.
+# Written by hand, from py-spy, perf and counters on the group commit, on the machine of the results checked in.
 _PROFILES = {
     "W2": """the one thread that starts the workflows sets the pace, not the workers. Each start is a commit that it
 waits for, and it mostly just misses one: 1.8 commits for a start. A commit of three to four operations, which is one
@@ -81,8 +81,8 @@ those who have just been woken, other switch intervals and larger checkpoints we
 The rest are about 60 modules of this library, half of it to read them and half to make their classes. What few programs
 need (dataclasses, inspect, decimal, pathlib, asyncio) is imported when it is used first, and `import py_orchestrate`
 alone imports nothing.""",
-    "W8": """an activity takes 0.17 ms of processor time here, 0.05 ms of which is this library's Python (measured with a
-store in memory). The floor, which does nothing else, takes 0.085 ms a row. Both wait for one interpreter.""",
+    "W8": """an activity takes 0.17 ms of processor time here, 0.05 ms of which is this library's Python (measured with
+a store in memory). The floor, which does nothing else, takes 0.085 ms a row. Both wait for one interpreter.""",
 }
 
 DURABILITY = Path(__file__).parent / "durability.md"
