@@ -56,6 +56,15 @@ def test_the_report_is_written_whatever_was_measured():
     assert "* W2, py-orchestrate, run 2: status 1: it broke" in text
 
 
+def test_figures_by_size_and_by_name_are_tables():
+    sizes = {"W11": {OWN: {"1": {"workflows_per_second": 800.0}, "2": {"workflows_per_second": 900.0}}}}
+    names = {"W13": {OWN: {"alone": {"median": 0.25}, "idle": {"percent": 0.5}}}}
+    text = markdown(results(sizes | names), [])
+    assert "| 2 | 900 |" in text
+    assert "| alone | 0.250 | - |" in text
+    assert "| idle | - | 0.500 |" in text
+
+
 def test_a_peer_that_fails_is_reported_and_is_no_fault():
     runs = [{"W1": sequential(1.0, 1000.0)}]
     assert (errors_of(runs), faults_of(runs)) == (["* W1, dura, run 1: status 1: it broke"], [])

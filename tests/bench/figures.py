@@ -220,5 +220,5 @@ AIMS = [
     Aim("W13", "small step beside texts of 2 MB, median", "ms", lambda run: own(run, "W13", "text", "median")),
     Aim("W13", "small step beside texts of 2 MB, 95 %", "ms", lambda run: own(run, "W13", "text", "p95")),
     Aim("W13", "small step beside 2 MB in 20,000 rows, median", "ms", lambda run: own(run, "W13", "rows", "median")),
-    Aim("W13", "processor of an idle orchestrator", "%", lambda run: own(run, "W13", "percent"), most=1),
+    Aim("W13", "processor of an idle orchestrator", "%", lambda run: own(run, "W13", "idle", "percent"), most=1),
 ]

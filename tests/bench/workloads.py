@@ -329,9 +329,8 @@ def neighbours(bench: Bench) -> Run:
     seconds = bench.size(3, 1)
 
     def do(_library: Library) -> Figures:
-        return bench.script("own", "neighbours", "--count", seconds) | bench.script(
-            "own", "idle", "--count", 2 * seconds
-        )
+        figures = bench.script("own", "neighbours", "--count", seconds)
+        return figures | {"idle": bench.script("own", "idle", "--count", 2 * seconds)}
 
     return {OWN: bench.attempt(bench.own, do)}
 
