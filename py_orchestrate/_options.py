@@ -164,9 +164,7 @@ class RunOptions(NamedTuple):
         Raises:
             ValueError: It would begin or be timed out after the year 9999.
         """
-        if self == NO_RUN_OPTIONS:
-            return _NO_FIELDS
-        begins_at = later(now, self.delay or 0.0)
+        begins_at = later(now, self.delay) if self.delay else now
         return {
             "queue": self.queue,
             "priority": self.priority or 0,
@@ -177,13 +175,6 @@ class RunOptions(NamedTuple):
 
 
 NO_RUN_OPTIONS: Final = RunOptions()
-_NO_FIELDS: Final[RunFields] = {
-    "queue": None,
-    "priority": 0,
-    "deduplication_key": None,
-    "wake_at": None,
-    "deadline": None,
-}
 
 
 def check_priority(priority: object) -> None:

@@ -39,10 +39,6 @@ class Results:
     def wait(self, workflow_id: str, timeout: float | None) -> WorkflowRecord:
         """See ``Orchestrator.wait_for_workflow``."""
         check_workflow_id(workflow_id)
-        if not self._engine.is_under_way(workflow_id):
-            record = self._database.read_workflow(workflow_id)
-            if record is not None and record.status.is_final:
-                return record
         ended_here = threading.Event()
         pauses = _pauses(timeout)
         with self._engine.waiting_for(workflow_id, ended_here.set) as waiter:

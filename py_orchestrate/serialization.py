@@ -34,7 +34,7 @@ from enum import Enum
 from json.encoder import encode_basestring
 from marshal import dumps as marshal_dumps
 from math import isfinite
-from types import MappingProxyType, ModuleType, SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, Protocol
 
 from ._json_text import dump
@@ -102,7 +102,11 @@ class JsonSerializer:
         """
         fast = _FAST.get(type(value))
         done = fast(value) if fast is not None else None
-        return done or _tagged().encode_tagged(value, what, types or _NO_TYPES)
+        if done is not None:
+            return done
+        from ._tagged import encode_tagged  # imports all sorts of values, which few programs store
+
+        return encode_tagged(value, what, types or _NO_TYPES)
 
     def decode(self, text: str, *, types: Mapping[str, type] | None = None, lenient: bool = False) -> Any:
         """Return a fresh copy of the stored value.
@@ -117,7 +121,9 @@ class JsonSerializer:
         """
         try:
             if _MARK in text:
-                return _tagged().decode_tagged(text, types or _NO_TYPES, lenient=lenient)
+                from ._tagged import decode_tagged  # as above
+
+                return decode_tagged(text, types or _NO_TYPES, lenient=lenient)
             return _decoded(text)
         except json.JSONDecodeError as error:  # not chained: the error holds the whole text
             raise SerializationError(f"the stored text is not JSON: {error.msg} at position {error.pos}") from None
@@ -128,13 +134,6 @@ class JsonSerializer:
             ) from None
         except RecursionError:
             raise SerializationError("the stored text is nested too deeply to be read here") from None
-
-
-def _tagged() -> ModuleType:
-    """Return the module that knows the values that JSON lacks, which imports all of their sorts."""
-    from . import _tagged
-
-    return _tagged
 
 
 def _decoded(text: str) -> Any:
@@ -231,11 +230,11 @@ def _inner_annotations(item: object) -> Iterator[object]:
 
 def _field_annotations(cls: type, found: Mapping[str, type]) -> Iterator[object]:
     """Yield the annotations of a class's fields; a string is evaluated in the class's module, with what was found."""
+    import inspect  # takes long to import, and is seldom needed
+
     names = {known.__name__: known for known in found.values()}
     fields = getattr(cls, "model_fields", {})
     yield from [field.annotation for field in fields.values()] if class_kind(cls) == "model" else []
-    import inspect  # takes long to import, and is seldom needed
-
     for base in cls.__mro__:
         scope = getattr(sys.modules.get(base.__module__), "__dict__", {})
         annotations: Mapping[str, Any] = {}

@@ -25,10 +25,8 @@ def main() -> int:
     if sys.argv[1:]:
         return subprocess.run([*_PYTEST, *sys.argv[1:]], check=False).returncode
     began = time.monotonic()
-    for folder in (
-        "py_orchestrate",
-        "tests",
-    ):  # else every child process does it, where Python may not keep what it compiles
+    # Else every child process does it, where Python may not keep what it compiles.
+    for folder in ("py_orchestrate", "tests"):
         compileall.compile_dir(folder, quiet=1)
     with contextlib.ExitStack() as stack:
         beside = [stack.enter_context(_silent(part)) for part in (_APART, _ON_SERVERS_AND_OTHERS)]

@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from .._clock import Clock
 from .._failures import decode_failure, encode_failure
@@ -34,9 +34,6 @@ from .journal import Journal, JournalHost
 
 # In an async workflow each task has shields of its own.
 _shields: ContextVar[int] = ContextVar("py_orchestrate_shields", default=0)
-
-_COMPLETED: Final = ActivityStatus.COMPLETED.value  # an enum takes its time
-_CANCELLED: Final = ActivityStatus.CANCELLED.value
 
 
 class InterruptHost(JournalHost, Protocol):
@@ -171,13 +168,13 @@ class Interrupts:
             BaseException: The call failed.
         """
         serializer = self._host.serializer
-        if step.status == _COMPLETED:
+        if step.status == ActivityStatus.COMPLETED:
             try:
                 return serializer.decode(step.output or "null", types=types)
             except SerializationError as error:  # no failure of the call's, which the code might handle
                 self._journal.fail(error)
         raised = decode_failure(step.error, None, serializer)
-        if step.status == _CANCELLED:
+        if step.status == ActivityStatus.CANCELLED:
             raised = self.raised = raised if isinstance(raised, WorkflowCancelled) else WorkflowCancelled()
         return self._journal.raise_failure(raised, step.sequence)
 

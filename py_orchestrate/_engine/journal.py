@@ -117,8 +117,7 @@ class Journal:
             DurableCallError: This is not the workflow's thread, or its run is over.
             Unwind: The run leaves, or has left.
         """
-        if threading.get_ident() != self._thread:
-            raise foreign_thread_error()
+        self.check_thread()
         if not self.is_active:
             raise ended_run_error()
         if self.left is None and self._host.is_leaving:

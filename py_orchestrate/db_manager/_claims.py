@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from ..queues import Queue
 
-
 LONG_WAIT = timedelta(minutes=1)
 _OVERTAKEN_ONCE_IN = 8
 

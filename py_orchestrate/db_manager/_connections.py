@@ -259,16 +259,14 @@ class Connections:
         connection = self._connect()
         try:
             refuse_unknown(connection, self.path)
-            self._set_journal_mode(connection)
-            connection.execute(f"PRAGMA synchronous={self._level(connection)}")
+            mode = self._set_journal_mode(connection)
+            connection.execute(f"PRAGMA synchronous={self._level(mode)}")
             connection.execute("PRAGMA foreign_keys=ON")
             connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_CHECKPOINT_PAGES}")
             migrate(connection, self.path)
             merging.prepare(connection)
-            if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
-                connection.execute(
-                    "PRAGMA busy_timeout=0"
-                )  # see _patiently(); in the other modes a commit may wait too
+            if mode == "wal":  # in the other modes a commit may have to wait, too
+                connection.execute("PRAGMA busy_timeout=0")  # see _patiently()
         except sqlite3.Error as error:
             connection.close()
             raise StorageError(f"cannot open the database {self.path!r}: {error}") from error
@@ -281,13 +279,12 @@ class Connections:
         self._is_read_only = not self.in_memory and not os.access(self.path, os.W_OK)
         return connection
 
-    def _level(self, connection: sqlite3.Connection) -> str:
+    def _level(self, mode: str) -> str:
         """Return the level of ``PRAGMA synchronous`` that keeps what this one's name promises.
 
         A journal that is deleted is there again after a power failure, and undoes the commit, unless the folder was
         flushed too, which SQLite does at the level EXTRA only.
         """
-        mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
         return "EXTRA" if mode == "delete" and self._synchronous == "FULL" else self._synchronous
 
     def _identity(self) -> tuple[int, int] | None:
@@ -335,10 +332,12 @@ class Connections:
         except sqlite3.Error as error:
             raise StorageError(f"cannot open the database {self.path!r}: {error}") from error
 
-    def _set_journal_mode(self, connection: sqlite3.Connection) -> None:
+    def _set_journal_mode(self, connection: sqlite3.Connection) -> str:
+        """Return the journal mode that is in effect then."""
         wanted = self._journal_mode.lower()
-        if self.in_memory or connection.execute("PRAGMA journal_mode").fetchone()[0] == wanted:
-            return
+        actual = str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+        if self.in_memory or actual == wanted:
+            return actual
         actual = self._switch_journal_mode(connection, wanted)
         if actual != wanted and not self._warned:
             self._warned = True
@@ -349,6 +348,7 @@ class Connections:
                 self._journal_mode,
                 actual,
             )
+        return actual
 
     def _switch_journal_mode(self, connection: sqlite3.Connection, wanted: str) -> str:
         # Switching needs the file for itself; SQLite answers "locked" at once where waiting could deadlock, so this

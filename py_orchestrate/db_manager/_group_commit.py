@@ -23,6 +23,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Protocol
 
 from .._clock import SystemClock
@@ -215,10 +216,7 @@ class GroupCommit:
 
     def _transact(self, batch: list[_Request]) -> None:
         """Run the batch in one transaction, or, where that fails, each in one of its own."""
-
-        def settle(results: list[Any]) -> None:
-            self._settle(batch, results)
-
+        settle = partial(self._settle, batch)
         try:
             if self._source.merge([request.operation for request in batch], settle):
                 return

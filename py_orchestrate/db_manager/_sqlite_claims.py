@@ -45,7 +45,6 @@ UNION ALL SELECT 'owner', id, queues FROM orchestrators
 """
 
 _IN_LANE = f"{_READY} AND {LANE} = :queue AND name = :name AND (epoch > 0) = :begun"
-_FIRST_IN_LANE = f"SELECT priority, position FROM workflows WHERE {_IN_LANE} ORDER BY priority, position LIMIT :limit"
 _HEADS = f"""
 SELECT * FROM (SELECT FALSE, priority, position FROM workflows
     WHERE {_IN_LANE.replace(":begun", "TRUE")} ORDER BY priority, position LIMIT :limit)
@@ -123,7 +122,7 @@ def look(connection: sqlite3.Connection, claimer: Claimer, now: datetime) -> Fou
             if (starts_at := rooms[queue].starts_at) is not None and rooms[queue].runs:
                 times["wake"].append(starts_at)
         room = rooms[queue]
-        if room.runs and (room.starts or _first(connection, lane, 1, begun=True)):
+        if room.runs and (room.starts or any(not head.is_new for head in _heads(connection, lane, 1))):
             names.add(name)
     return Found(
         frozenset(names), times["wake"], times["tick"], owners, frozenset({queue for queue, _ in lanes} - consumed)
@@ -239,11 +238,6 @@ def _note_starts(
         connection.execute(
             "DELETE FROM queue_starts WHERE queue = ? AND number <= ?", (queue.name, number - queue.starts_per_period)
         )
-
-
-def _first(connection: sqlite3.Connection, lane: tuple[str, str], limit: int, *, begun: bool) -> list[Candidate]:
-    rows = connection.execute(_FIRST_IN_LANE, {"queue": lane[0], "name": lane[1], "begun": begun, "limit": limit})
-    return [Candidate(not begun, priority, position) for priority, position in rows]
 
 
 def _heads(connection: sqlite3.Connection, lane: tuple[str, str], limit: int) -> list[Candidate]:

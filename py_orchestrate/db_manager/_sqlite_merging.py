@@ -23,8 +23,9 @@ from ._sqlite_rows import STEP_COLUMNS, WORKFLOW_COLUMNS
 Row = tuple[object, ...]
 
 _MOST_ROWS = 64
-_LARGEST_TEXT = 4096
-"""What is longer takes its time anyway, and may be too long for the store; it is kept out by who makes the rows."""
+LARGEST = 4096
+"""Up to how many characters an operation's payloads have for it to be merged: what is longer takes its time anyway, and
+may be too long for the store. It is kept out by who makes the rows."""
 
 _WIDTH = WORKFLOW_COLUMNS.count(",") + 2
 
@@ -92,11 +93,6 @@ def prepare(connection: sqlite3.Connection) -> None:
     """Make the view and its triggers, which live as long as the connection."""
     connection.execute("PRAGMA temp_store=MEMORY")
     connection.executescript(_SCHEMA)
-
-
-def is_small(*texts: str | None) -> bool:
-    """Return whether payloads are short enough to be merged."""
-    return sum(len(text) for text in texts if text is not None) <= _LARGEST_TEXT
 
 
 def run_row(values: Row) -> Row:

@@ -235,7 +235,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
     ) -> WorkflowRecord | None:
         """See the base class."""
         rows: list[tuple[object, ...]] = []
-        if not (steps or events or record.deduplication_key) and merging.is_small(record.input):
+        if not (steps or events or record.deduplication_key) and len(record.input) <= merging.LARGEST:
             rows = [merging.run_row(row_from_record(record))]
         return self._write(lambda connection: operations.create(connection, record, steps, events), rows)
 
@@ -296,14 +296,16 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
             marks = {"current_activity": current_activity, "updated_at": time_text(datetime.now(UTC))}
         if custom_status is not None:
             marks["custom_status"] = custom_status
+        size = _size_of(steps)
+        merges = not (new or marks) and size <= merging.LARGEST
         is_progress = any(step.status != ActivityStatus.RUNNING for step in steps)
         done = self._write(
             lambda connection: operations.record_steps(
                 connection, (workflow_id, epoch), rows, new, marks, is_progress=is_progress
             ),
-            [] if new or marks else _merged_steps(epoch, steps, rows),
+            [merging.step_row(epoch, row) for row in rows] if merges else [],
             (None,),
-            size=_size_of(steps),
+            size=size,
         )
         if done is None:
             raise ClaimLostError(workflow_id, epoch)
@@ -352,17 +354,17 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
     ) -> list[WorkflowRecord]:
         """See the base class. One commit."""
         rows: list[tuple[object, ...]] = []
-        if not (self._has_backlog or end.children) and merging.is_small(end.output, end.error, end.custom_status):
-            rows = _merged_steps(epoch, end.steps, [row_from_step(workflow_id, step) for step in end.steps])
-            if rows or not end.steps:
-                rows.append(merging.end_row(values_from_end(workflow_id, epoch, end), claims=True))
+        size = _size_of(end.steps, end.output, end.error, end.custom_status)
+        if not (self._has_backlog or end.children) and size <= merging.LARGEST:
+            rows = [merging.step_row(epoch, row_from_step(workflow_id, step)) for step in end.steps]
+            rows.append(merging.end_row(values_from_end(workflow_id, epoch, end), claims=True))
         return self._leave_and_claim(
             lambda connection: operations.finish(connection, workflow_id, epoch, end),
             ClaimLostError(workflow_id, epoch),
             Claimer.of(owner, names, queues),
             end.finished_at,
             rows,
-            size=len(end.output or "") + _size_of(end.steps),
+            size=size,
         )
 
     def _leave_and_claim(
@@ -613,16 +615,10 @@ DatabaseManager = SQLiteDatabaseManager
 """1.0.2's other name for it."""
 
 
-def _size_of(steps: Sequence[StepRecord]) -> int:
-    """Return how many characters the payloads of steps have."""
-    return sum(len(step.input) + len(step.output or "") + len(step.error or "") for step in steps)
-
-
-def _merged_steps(epoch: int, steps: Sequence[StepRecord], rows: Sequence[Any]) -> list[tuple[object, ...]]:
-    """Return the steps' rows as rows to merge; none if one is too large for that."""
-    if not all(merging.is_small(step.input, step.output, step.error) for step in steps):
-        return []
-    return [merging.step_row(epoch, row) for row in rows]
+def _size_of(steps: Iterable[StepRecord], *others: str | None) -> int:
+    """Return how many characters payloads have: those of steps, and others."""
+    payloads = [payload for step in steps for payload in (step.input, step.output, step.error)]
+    return sum(len(payload) for payload in (*payloads, *others) if payload is not None)
 
 
 def _check_option(option: str, value: str, allowed: Sequence[str]) -> None:
