@@ -18,6 +18,7 @@ from tests.waiting import wait_until
 def statements(monkeypatch):
     """Return the statements that SQLite runs on behalf of the library, as they come."""
     seen: list[str] = []
+    noting = threading.RLock()
     monkeypatch.setattr(recovery, "LINGER_SECONDS", 60)  # on a slow machine the background loop would add commits
 
     class Traced(sqlite3.Connection):
@@ -29,12 +30,19 @@ def statements(monkeypatch):
         if not statement.startswith(
             "INSERT INTO py_orchestrate_merged"
         ):  # which is told of again for each that a trigger runs
-            seen.append(" ".join(statement.split()))
+            with noting:
+                seen.append(" ".join(statement.split()))
 
     def commit_merged(writer, statement):
-        seen.extend("INSERT INTO activity_executions" for value in statement[1] if value == "step")
-        writer.execute(*statement)
-        seen.append("COMMIT")
+        # Noted before it is done, as all others are: once it is done, whoever waits for it may count at once.
+        told = ["INSERT INTO activity_executions" for value in statement[1] if value == "step"] + ["COMMIT"]
+        with noting:
+            seen.extend(told)
+            try:
+                writer.execute(*statement)
+            except sqlite3.Error:
+                del seen[-len(told) :]
+                raise
 
     monkeypatch.setattr(_connections.Connections, "commit_merged", staticmethod(commit_merged))
 

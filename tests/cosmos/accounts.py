@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from azure.cosmos import CosmosClient
@@ -16,6 +19,22 @@ from py_orchestrate import CosmosDatabaseManager
 ENDPOINT, KEY = os.environ.get("COSMOS_ENDPOINT"), os.environ.get("COSMOS_KEY")
 IS_REAL = ENDPOINT is not None
 CONTAINERS = ("workflows", "activities")
+
+
+@contextlib.contextmanager
+def closing(client: CosmosClient) -> Iterator[CosmosClient]:
+    """Close a client at the end, when nothing is under way any more."""
+    with client:
+        yield client
+        await_background_requests()
+
+
+def await_background_requests() -> None:
+    """Wait for what clients ask by themselves; where one is closed meanwhile, that connection stays open."""
+    for thread in threading.enumerate():
+        if thread.name == "cosmos-endpoint-refresh":
+            thread.join(30)
+            assert not thread.is_alive()
 
 
 class Account:

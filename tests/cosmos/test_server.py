@@ -36,6 +36,7 @@ from azure.cosmos.exceptions import (
 from ..children import child
 from ..waiting import wait_until
 from . import server as server_module
+from .accounts import closing
 from .server import CosmosServer, install
 
 UNMODIFIED = MatchConditions.IfNotModified
@@ -53,7 +54,7 @@ def new_container(client: CosmosClient, **options: Any) -> ContainerProxy:
 
 @pytest.fixture(scope="module")
 def client(cosmos_server: CosmosServer) -> Iterator[CosmosClient]:
-    with connect(cosmos_server) as made:
+    with closing(connect(cosmos_server)) as made:
         yield made
 
 
@@ -492,7 +493,7 @@ def test_a_wrong_key_is_401(cosmos_server: CosmosServer) -> None:
 
 def test_a_connection_string(cosmos_server: CosmosServer) -> None:
     """The account names its own address, so the client may look for it there."""
-    with CosmosClient.from_connection_string(cosmos_server.connection_string) as client:
+    with closing(CosmosClient.from_connection_string(cosmos_server.connection_string)) as client:
         container = new_container(client)
         container.create_item({"id": "a", "pk": "p"})
         assert ids(container) == ["a"]
@@ -508,7 +509,7 @@ class Token:
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 def test_a_token_instead_of_the_key() -> None:
     """Microsoft Entra ID: the client sends tokens over https only."""
-    with CosmosServer(protocol="https") as server, CosmosClient(server.endpoint, Token()) as client:
+    with CosmosServer(protocol="https") as server, closing(CosmosClient(server.endpoint, Token())) as client:
         container = new_container(client)
         container.create_item({"id": "a", "pk": "p"})
         assert ids(container) == ["a"]
@@ -665,7 +666,7 @@ def is_listening(endpoint: str) -> bool:
 
 
 def test_a_server_that_refuses_connections_keeps_its_state(cosmos_server: CosmosServer) -> None:
-    with connect(cosmos_server, retry_total=0) as client:
+    with closing(connect(cosmos_server, retry_total=0)) as client:
         container = new_container(client)
         container.create_item({"id": "a", "pk": "p"})
         cosmos_server.refuse()
@@ -687,7 +688,7 @@ def test_a_paused_server_answers_later(container: ContainerProxy, cosmos_server:
 def test_a_server_that_is_started_again_is_empty() -> None:
     with CosmosServer() as server:
         endpoint = server.endpoint
-        with connect(server) as client:
+        with closing(connect(server)) as client:
             container = new_container(client)
             container.create_item({"id": "a", "pk": "p"})
             server.restart()
