@@ -17,7 +17,9 @@ from ._context import current_scope, refuse_in_workflow
 from ._engine.engine import Engine
 from ._engine.retention import PURGED_AT_ONCE
 from ._failures import origin_of_failure
-from ._identifiers import check_name, check_workflow_id, new_workflow_id
+from ._identifiers import check_name, check_workflow_id
+from ._ids import new_workflow_id
+from ._options import check_count
 from ._times import seconds_of, utc_of
 from .db_manager.base import BaseDatabaseManager
 from .errors import WorkflowConflictError, WorkflowNotFoundError, WorkflowStateError
@@ -113,7 +115,7 @@ class Control:
         self,
         older_than: float | timedelta | datetime,
         name: str | None,
-        status: WorkflowStatus | None,
+        status: WorkflowStatus | str | None,
         limit: int | None,
     ) -> int:
         """See ``Orchestrator.purge_workflows``. In short transactions, so that nobody has to wait for long."""
@@ -122,12 +124,14 @@ class Control:
             before = utc_of(older_than, "purge_workflows()")
         else:
             before = self._clock.now() - timedelta(seconds=seconds_of(older_than, "the age for purge_workflows()"))
-        if status is not None and not status.is_final:
-            raise ValueError(f"purge_workflows() deletes runs that have ended, and none that is {status.value!r} has")
+        check_count("limit", limit, 0, or_none=True)
+        wanted = None if status is None else WorkflowStatus(status)
+        if wanted is not None and not wanted.is_final:
+            raise ValueError(f"purge_workflows() deletes runs that have ended, and none that is {wanted.value!r} has")
         purged = 0
         while limit is None or purged < limit:
             batch = PURGED_AT_ONCE if limit is None else min(PURGED_AT_ONCE, limit - purged)
-            count = self._database.purge_workflows(before, name=name, status=status, limit=batch)
+            count = self._database.purge_workflows(before, name=name, status=wanted, limit=batch)
             purged += count
             if count < batch:
                 break

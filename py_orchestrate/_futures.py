@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future
-from datetime import datetime
-from typing import Any, Protocol, Self, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, cast
 
 from ._context import Unwind, WorkflowScope, calling_scope, current_scope
 from .errors import DurableCallError, WorkflowCancelled
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 class Pending(Protocol):
@@ -68,12 +74,11 @@ class DurableFuture[T]:
     @classmethod
     def of_call(cls, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Self:
         """Return the future of a call that is made here and now."""
-        future: Future[T] = Future()
         try:
-            future.set_result(function(*args, **kwargs))
+            found = function(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - raised by result()
-            future.set_exception(error)
-        return cls(future.result)
+            return cls(partial(_raise, error))
+        return cls(lambda: found)
 
     @classmethod
     def of_pending(cls, pending: Pending) -> Self:

@@ -204,6 +204,21 @@ def _check_together(options: ActivityOptions) -> None:
         )
 
 
+def check_count(name: str, value: object, least: int, *, or_none: bool = False) -> None:
+    """Raise unless the value is an int that is large enough, or ``None`` where it may be.
+
+    Raises:
+        TypeError: It is no int.
+        ValueError: It is too small.
+    """
+    if value is None and or_none:
+        return
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} is an int{' or None' if or_none else ''}, not {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} must {f'be at least {least}' if least else 'not be negative'}, not {value}")
+
+
 def checked_version(kind: str, version: object) -> str | None:
     """Return the version of a workflow's or an activity's code.
 

@@ -8,7 +8,6 @@ for each function and kept beside them.
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -17,9 +16,6 @@ from typing import Any
 from ._options import NO_OPTIONS, ActivityOptions
 from ._signatures import Parameters, annotations_of, innermost, is_coroutine_function
 from .errors import ActivityNotFoundError, DuplicateNameError, WorkflowNotFoundError
-from .serialization import known_types
-
-_logger = logging.getLogger(__name__)
 
 
 class Definition:
@@ -54,6 +50,8 @@ class Definition:
     @functools.cached_property
     def types(self) -> Mapping[str, type]:
         """The classes that the annotations name; they let a class that no module holds come back typed."""
+        from .serialization import known_types
+
         try:
             return known_types(*annotations_of(self.function).values())
         except Exception:  # noqa: BLE001 - an annotation that cannot be evaluated names no class
@@ -215,7 +213,11 @@ class WorkflowRegistry:
                     )
                 if (kind, name) not in self._warned:
                     self._warned.add((kind, name))
-                    _logger.warning("%s %r is defined again, by %s; the new one counts", kind, name, _place(function))
+                    import logging
+
+                    logging.getLogger(__name__).warning(
+                        "%s %r is defined again, by %s; the new one counts", kind, name, _place(function)
+                    )
             functions[name] = function
 
 

@@ -98,12 +98,6 @@ class Results:
             record.id, record.status.value, record.error_message or "", summary.type_name, summary.traceback_text
         ) from cause
 
-    def current_activity(self, record: WorkflowRecord) -> str | None:
-        """Return the name of the activity that a run is in, or was last."""
-        if record.status is not WorkflowStatus.PROCESSING:
-            return record.current_activity
-        return self._engine.current_activity(record.id) or record.current_activity
-
     def _ended(self, workflow_id: str, record: WorkflowRecord | None) -> WorkflowRecord | None:
         """Return the run if it has ended; let the calling run leave if it waits in vain."""
         if record is None:
@@ -124,7 +118,7 @@ class Results:
             assert record is not None  # noqa: S101 - it was looked at
             raise TimeoutError(
                 f"workflow {record.id} ({record.name}) has not ended within {timeout} s; it is {record.status.value}, "
-                f"in {self.current_activity(record)}"
+                f"in {self._engine.current_activity(record)}"
             )
         return pause
 

@@ -12,6 +12,7 @@ from ._engine.engine import Engine
 from ._engine.scheduler import run_id
 from ._identifiers import check_name, check_workflow_id
 from ._options import check_priority
+from ._starts import name_of
 from ._views import schedule_of
 from .db_manager.base import BaseDatabaseManager
 from .errors import InvalidWorkflowIdError, ScheduleNotFoundError
@@ -34,9 +35,14 @@ class Schedules:
         self._clock = clock
 
     def define(
-        self, name: str, schedule_id: str | None, arguments: Mapping[str, Any] | None, **definition: Any
+        self,
+        scheduled: str | Callable[..., Any],
+        schedule_id: str | None,
+        arguments: Mapping[str, Any] | None,
+        **definition: Any,
     ) -> dict[str, Any]:
         """See ``Orchestrator.schedule_workflow``."""
+        name = name_of(scheduled)
         refuse_in_workflow("schedule_workflow")
         self._engine.require("schedules", "keep schedules")
         if definition["queue"] is not None or definition["priority"]:

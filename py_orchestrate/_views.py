@@ -1,4 +1,4 @@
-"""Runs and their steps as the plain dictionaries that programs get to see."""
+"""What programs get to see of the store: runs, steps, queues and schedules, as plain dictionaries."""
 
 from __future__ import annotations
 
@@ -7,27 +7,92 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from ._engine.engine import Engine
 from ._failures import summarize_failure
-from .models import HISTORY_FORMAT, ScheduleRecord, StepRecord, WorkflowRecord
+from ._identifiers import check_workflow_id
+from ._options import check_count
+from .db_manager.base import BaseDatabaseManager
+from .errors import WorkflowNotFoundError
+from .models import HISTORY_FORMAT, ScheduleRecord, StepRecord, WorkflowRecord, WorkflowStatus
 from .serialization import Serializer
 
 
-def status_of(record: WorkflowRecord, serializer: Serializer, current_activity: str | None) -> dict[str, Any]:
-    """Return how a run stands; see ``Orchestrator.get_workflow_status``."""
-    return {
-        "id": record.id,
-        "name": record.name,
-        "status": record.status.value,
-        "current_activity": current_activity,
-        "error_message": record.error_message,
-        "output": _shown(record.output, serializer),
-        "created_at": _iso(record.created_at),
-        "updated_at": _iso(record.updated_at),
-    }
+class Views:
+    """Looks at the store of one orchestrator."""
+
+    def __init__(self, database: BaseDatabaseManager, engine: Engine, serializer: Serializer) -> None:
+        self._database = database
+        self._engine = engine
+        self._serializer = serializer
+
+    def existing(self, workflow_id: str) -> WorkflowRecord:
+        """Return a run.
+
+        Raises:
+            WorkflowNotFoundError: No run has the id.
+            InvalidWorkflowIdError: No run can have the id.
+        """
+        record = self._database.read_workflow(check_workflow_id(workflow_id))
+        if record is None:
+            raise WorkflowNotFoundError(workflow_id)
+        return record
+
+    def status(self, workflow_id: str) -> dict[str, Any] | None:
+        """See ``Orchestrator.get_workflow_status``."""
+        record = self._database.read_workflow(check_workflow_id(workflow_id))
+        return None if record is None else self.status_of(record)
+
+    def status_of(self, record: WorkflowRecord) -> dict[str, Any]:
+        """Return how a run stands that was read; see ``Orchestrator.get_workflow_status``."""
+        return {
+            "id": record.id,
+            "name": record.name,
+            "status": record.status.value,
+            "current_activity": self._engine.current_activity(record),
+            "error_message": record.error_message,
+            "output": _shown(record.output, self._serializer),
+            "created_at": _iso(record.created_at),
+            "updated_at": _iso(record.updated_at),
+        }
+
+    def custom_status(self, workflow_id: str) -> Any:
+        """See ``Orchestrator.get_custom_status``."""
+        return _shown(self.existing(workflow_id).custom_status, self._serializer)
+
+    def page(
+        self,
+        name: str | None,
+        status: WorkflowStatus | str | None,
+        limit: int | None,
+        cursor: str | None,
+        **filters: str | None,
+    ) -> list[dict[str, Any]]:
+        """See ``Orchestrator.list_workflows``."""
+        check_count("limit", limit, 0, or_none=True)
+        wanted = None if status is None else WorkflowStatus(status)
+        # A manager of a user's own need not know the other filters.
+        more: dict[str, Any] = {name: value for name, value in filters.items() if value is not None}
+        records = self._database.page_workflows(name=name or None, status=wanted, limit=limit, cursor=cursor, **more)
+        return [self.status_of(record) for record in records]
+
+    def history(self, workflow_id: str) -> list[dict[str, Any]]:
+        """See ``Orchestrator.get_history``."""
+        steps = self._database.get_steps(check_workflow_id(workflow_id))
+        if not steps:
+            self.existing(workflow_id)
+        return [_step(step, self._serializer) for step in steps]
+
+    def export(self, workflow_id: str) -> dict[str, Any]:
+        """See ``Orchestrator.export_history``."""
+        record = self.existing(workflow_id)
+        return _exported(record, self._database.get_steps(workflow_id))
+
+    def queues(self) -> list[dict[str, Any]]:
+        """See ``Orchestrator.list_queues``."""
+        return [record._asdict() for record in self._database.list_queues()]
 
 
-def step_of(step: StepRecord, serializer: Serializer) -> dict[str, Any]:
-    """Return a recorded step; see ``Orchestrator.get_history``."""
+def _step(step: StepRecord, serializer: Serializer) -> dict[str, Any]:
     summary = summarize_failure(step.error, step.error_message)
     failed = step.error is not None
     state = {} if step.state is None else json.loads(step.state)
@@ -51,8 +116,7 @@ def step_of(step: StepRecord, serializer: Serializer) -> dict[str, Any]:
     }
 
 
-def exported(record: WorkflowRecord, steps: Iterable[StepRecord]) -> dict[str, Any]:
-    """Return a run and its steps, whole; see ``Orchestrator.export_history``."""
+def _exported(record: WorkflowRecord, steps: Iterable[StepRecord]) -> dict[str, Any]:
     return {
         "format": HISTORY_FORMAT,
         "id": record.id,

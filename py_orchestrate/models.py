@@ -11,7 +11,7 @@ records, are in ``_instances.py``.
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
     from ._instances import ActivityExecution, WorkflowInstance
@@ -62,6 +62,11 @@ class WorkflowStatus(str, Enum):  # noqa: UP042 - StrEnum would change str(), wh
     """Held by its user; no orchestrator claims it."""
     CANCELLED = "cancelled"
     """Ended at its user's wish. Final."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        known = ", ".join(repr(member.value) for member in cls)
+        raise ValueError(f"there is no status {value!r}; it is one of {known}")
 
     @property
     def is_final(self) -> bool:

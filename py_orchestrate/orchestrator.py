@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Callable, Generator, Iterable, Mapping
-from datetime import datetime, timedelta
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ._clock import Clock, SystemClock
-from ._context import current_scope
-from ._control import Control
-from ._engine.engine import Engine
-from ._engine.exits import GRACE_SECONDS
-from ._engine.retention import checked_retention
-from ._identifiers import check_workflow_id, new_workflow_id
-from ._options import NO_RUN_OPTIONS, RunOptions
-from ._payloads import LimitedSerializer
-from ._results import Results
-from ._schedules import Schedules
-from ._views import exported, status_of, step_of
-from .db_manager.base import BaseDatabaseManager
-from .db_manager.sqlite import SQLiteDatabaseManager
-from .decorators import get_registry
-from .errors import WorkflowConflictError, WorkflowNotFoundError
-from .models import WorkflowRecord, WorkflowStatus
-from .serialization import JsonSerializer, Serializer
+from ._options import NO_RUN_OPTIONS
+from .errors import WorkflowNotFoundError
 
 if TYPE_CHECKING:
+    import os
+    from datetime import datetime, timedelta
+    from types import TracebackType
+
+    from ._clock import Clock
+    from .db_manager.base import BaseDatabaseManager
+    from .models import WorkflowStatus
     from .queues import Queue
+    from .serialization import Serializer
 
 __all__ = ["Orchestrator", "WorkflowHandle"]
 
@@ -161,40 +149,29 @@ class Orchestrator:
         queues: Iterable[Queue] = (),
         clock: Clock | None = None,
     ) -> None:
-        _check_count("max_workers", max_workers, 1)
-        if not poll_interval_seconds > 0:
-            raise ValueError(f"poll_interval_seconds must be positive, not {poll_interval_seconds}")
-        if not 0 < lease_seconds < math.inf:
-            raise ValueError(f"lease_seconds must be positive and finite, not {lease_seconds}")
-        _check_count("max_recoveries", max_recoveries, 0, or_none=True)
-        _check_count("max_payload_bytes", max_payload_bytes, 1, or_none=True)
-        if db_manager is not None and not isinstance(db_manager, BaseDatabaseManager):
-            raise TypeError(f"db_manager is a BaseDatabaseManager, not {type(db_manager).__name__}")
-        consumed = _checked_queues(queues)
-        self.db = SQLiteDatabaseManager(db_path) if db_manager is None else db_manager
-        self.registry = get_registry()
-        self._serializer = serializer or JsonSerializer()
-        if max_payload_bytes is not None:
-            self._serializer = LimitedSerializer(self._serializer, max_payload_bytes)
-        self._clock = clock or SystemClock()
-        self._engine = Engine(
-            database=self.db,
-            registry=self.registry,
-            serializer=self._serializer,
-            clock=self._clock,
+        from ._assembly import assemble  # with the engine and SQLite, which a program that only looks does without
+
+        parts = assemble(
+            db_path,
+            db_manager,
+            serializer=serializer,
             max_workers=max_workers,
             poll_interval_seconds=poll_interval_seconds,
             lease_seconds=lease_seconds,
             max_recoveries=max_recoveries,
-            kept_for=checked_retention(retention),
-            queues=consumed,
-            closes_database=db_manager is None,
+            retention=retention,
+            max_payload_bytes=max_payload_bytes,
+            queues=queues,
+            clock=clock,
         )
-        if consumed:
-            self._engine.require("queues", "keep queues")
-        self._results = Results(self.db, self._engine, self.registry, self._serializer)
-        self._control = Control(self.db, self._engine, self._serializer, self._clock)
-        self._schedules = Schedules(self.db, self._engine, self._serializer, self._clock)
+        self.db = parts.database
+        self.registry = parts.registry
+        self._engine = parts.engine
+        self._starts = parts.starts
+        self._control = parts.control
+        self._results = parts.results
+        self._schedules = parts.schedules
+        self._views = parts.views
 
     def start(self) -> None:
         """Start running workflows: new ones, and those that a process left unfinished. Does nothing when started.
@@ -229,7 +206,7 @@ class Orchestrator:
     ) -> None:
         """Stop, and wait for what is running; after an interrupt only for the activities that are running."""
         if kind is not None and not issubclass(kind, Exception):
-            self._engine.leave(GRACE_SECONDS)
+            self._engine.leave()
         else:
             self.stop()
 
@@ -250,7 +227,7 @@ class Orchestrator:
             OrchestratorStateError: The orchestrator is stopped, or was started before a fork.
             StorageError: The database cannot be written.
         """
-        return self._start(name, (), kwargs, NO_RUN_OPTIONS)
+        return self._starts.start(name, (), kwargs, NO_RUN_OPTIONS)
 
     def start_workflow(
         self,
@@ -300,8 +277,7 @@ class Orchestrator:
             OrchestratorStateError: The orchestrator is stopped, or was started before a fork.
             StorageError: The database cannot be written.
         """
-        name = _name_of(workflow)
-        given: dict[str, Any] = {
+        options: dict[str, Any] = {
             "workflow_id": workflow_id,
             "timeout": timeout,
             "queue": queue,
@@ -309,14 +285,7 @@ class Orchestrator:
             "delay": delay,
             "deduplication_key": deduplication_key,
         }
-        options = {option: value for option, value in given.items() if value is not None}
-        run_options: RunOptions = getattr(workflow, "run_options", NO_RUN_OPTIONS)
-        if options:
-            names = self.registry.workflow_definition(name).parameters.names
-            for option in options.keys() & set(names):  # never take away what the workflow has a parameter for
-                kwargs[option] = options.pop(option)
-            run_options = run_options.replaced(**options)
-        return WorkflowHandle(self, self._start(name, args, kwargs, run_options))
+        return WorkflowHandle(self, self._starts.start_given(workflow, args, kwargs, options))
 
     def get_handle(self, workflow_id: str) -> WorkflowHandle:
         """Return the handle of a run that was started before, here or elsewhere.
@@ -325,8 +294,7 @@ class Orchestrator:
             WorkflowNotFoundError: No run has the id.
             InvalidWorkflowIdError: No run can have the id.
         """
-        if self.db.read_workflow(check_workflow_id(workflow_id)) is None:
-            raise WorkflowNotFoundError(workflow_id)
+        self._views.existing(workflow_id)
         return WorkflowHandle(self, workflow_id)
 
     def get_workflow_status(self, workflow_id: str) -> dict[str, Any] | None:
@@ -342,8 +310,7 @@ class Orchestrator:
             TypeError: The id is no string.
             StorageError: The database cannot be read.
         """
-        record = self.db.read_workflow(check_workflow_id(workflow_id))
-        return None if record is None else self._status(record)
+        return self._views.status(workflow_id)
 
     def get_custom_status(self, workflow_id: str) -> Any:
         """Return what a run has published of itself with ``durable.set_custom_status``; ``None`` for nothing.
@@ -353,10 +320,7 @@ class Orchestrator:
             InvalidWorkflowIdError: No run can have the id.
             StorageError: The database cannot be read.
         """
-        record = self.db.read_workflow(check_workflow_id(workflow_id))
-        if record is None:
-            raise WorkflowNotFoundError(workflow_id)
-        return None if record.custom_status is None else self._serializer.decode(record.custom_status, lenient=True)
+        return self._views.custom_status(workflow_id)
 
     def list_workflows(
         self,
@@ -386,12 +350,7 @@ class Orchestrator:
             LookupError: No run has the cursor's id.
             StorageError: The database cannot be read.
         """
-        _check_limit(limit)
-        wanted = None if status is None else _known_status(status)
-        filters = {"version": version, "queue": queue}  # which a manager of a user's own need not know
-        more = {name: value for name, value in filters.items() if value is not None}
-        records = self.db.page_workflows(name=name or None, status=wanted, limit=limit, cursor=cursor, **more)
-        return [self._status(record) for record in records]
+        return self._views.page(name, status, limit, cursor, version=version, queue=queue)
 
     def get_history(self, workflow_id: str) -> list[dict[str, Any]]:
         """Return the recorded steps of a run, in order.
@@ -409,10 +368,7 @@ class Orchestrator:
             InvalidWorkflowIdError: No run can have the id.
             StorageError: The database cannot be read.
         """
-        steps = self.db.get_steps(check_workflow_id(workflow_id))
-        if not steps and self.db.read_workflow(workflow_id) is None:
-            raise WorkflowNotFoundError(workflow_id)
-        return [step_of(step, self._serializer) for step in steps]
+        return self._views.history(workflow_id)
 
     def purge_workflows(
         self,
@@ -442,8 +398,7 @@ class Orchestrator:
             UnsupportedOperationError: The database cannot delete.
             StorageError: The database cannot be written.
         """
-        _check_limit(limit)
-        return self._control.purge(older_than, name, None if status is None else _known_status(status), limit)
+        return self._control.purge(older_than, name, status, limit)
 
     def list_queues(self) -> list[dict[str, Any]]:
         """Return how the queues stand that have runs to run, or that an orchestrator consumes, by name.
@@ -457,7 +412,7 @@ class Orchestrator:
             UnsupportedOperationError: The database has no queues.
             StorageError: The database cannot be read.
         """
-        return [record._asdict() for record in self.db.list_queues()]
+        return self._views.queues()
 
     def schedule_workflow(
         self,
@@ -511,7 +466,7 @@ class Orchestrator:
             StorageError: The database cannot be written.
         """
         return self._schedules.define(
-            _name_of(workflow),
+            workflow,
             schedule_id,
             arguments,
             cron=cron,
@@ -580,10 +535,7 @@ class Orchestrator:
             InvalidWorkflowIdError: No run can have the id.
             StorageError: The database cannot be read.
         """
-        record = self.db.read_workflow(check_workflow_id(workflow_id))
-        if record is None:
-            raise WorkflowNotFoundError(workflow_id)
-        return exported(record, self.db.get_steps(workflow_id))
+        return self._views.export(workflow_id)
 
     def wait_for_workflow(self, workflow_id: str, timeout: float | None = None) -> dict[str, Any]:
         """Wait for a run to end, wherever it runs.
@@ -601,7 +553,7 @@ class Orchestrator:
             InvalidWorkflowIdError: No run can have the id.
             StorageError: The database cannot be read.
         """
-        return self._status(self._results.wait(workflow_id, timeout))
+        return self._views.status_of(self._results.wait(workflow_id, timeout))
 
     async def wait_async(self, workflow_id: str, timeout: float | None = None) -> dict[str, Any]:
         """Wait for a run to end, in a coroutine: as ``wait_for_workflow``, without a thread that waits.
@@ -613,7 +565,7 @@ class Orchestrator:
             DurableCallError: Called in an async workflow, where this would not be durable.
             StorageError: The database cannot be read.
         """
-        return self._status(await self._results.wait_async(workflow_id, timeout))
+        return self._views.status_of(await self._results.wait_async(workflow_id, timeout))
 
     def raise_event(self, workflow_id: str, name: str, payload: Any = None, *, event_id: str | None = None) -> None:
         """Send an event to a run, which gets it from ``durable.wait_for_event``, now or later.
@@ -724,104 +676,8 @@ class Orchestrator:
         """
         return WorkflowHandle(self, self._control.restart(workflow_id, from_step, new_workflow_id))
 
-    def _start(
-        self,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        options: RunOptions,
-    ) -> str:
-        if not isinstance(name, str):
-            raise TypeError(f"a workflow's name is a str, not {type(name).__name__}; start_workflow takes the function")
-        definition = self.registry.workflow_definition(name)
-        if options.timeout is not None:
-            self._engine.require_waiting("keep a workflow's timeout")
-        if options.delay:
-            self._engine.require_waiting("keep a workflow's delay")
-        if options.needs_queues:
-            self._engine.require("queues", "keep queues, priorities and deduplication keys")
-        now = self._clock.now()
-        fields = options.fields(now)
-        arguments = definition.bind(args, kwargs)
-        text, _ = self._serializer.encode(arguments, what=f"argument of workflow {name!r}", types=definition.types)
-        scope = current_scope()
-        effect_id = new_workflow_id() if scope is None else scope.next_effect_id()  # a step also with an id of its own
-        workflow_id = options.workflow_id or effect_id
-        record = WorkflowRecord(
-            id=workflow_id,
-            name=name,
-            status=WorkflowStatus.PROCESSING,
-            input=text,
-            version=definition.version,
-            created_at=now,
-            updated_at=now,
-            **fields,
-        )
-        existing = self._engine.create(record)
-        if existing is None:
-            return workflow_id
-        # One that has begun anew has arguments of its own by now.
-        if existing.name != name or (existing.input != text and not existing.generation):
-            is_id = existing.id == workflow_id
-            what = f"workflow id {workflow_id!r}" if is_id else f"deduplication key {options.deduplication_key!r}"
-            raise WorkflowConflictError(
-                f"{what} belongs to a run of {existing.name!r} "
-                f"{'' if existing.name != name else 'with other arguments '}already; "
-                f"{'choose another id' if is_id else f'that is {existing.id}, and it has not ended'}",
-                existing.id,
-            )
-        return existing.id
-
     def _result(self, workflow_id: str, timeout: float | None) -> Any:
         return self._results.result_of(self._results.wait(workflow_id, timeout))
 
     async def _result_async(self, workflow_id: str, timeout: float | None) -> Any:
         return self._results.result_of(await self._results.wait_async(workflow_id, timeout))
-
-    def _status(self, record: WorkflowRecord) -> dict[str, Any]:
-        return status_of(record, self._serializer, self._results.current_activity(record))
-
-
-def _name_of(workflow: str | Callable[..., Any]) -> str:
-    """Return the name of a workflow that is given as a function or by its name."""
-    name = workflow if isinstance(workflow, str) else getattr(workflow, "_workflow_name", None)
-    if name is None:
-        shown = getattr(workflow, "__name__", repr(workflow))
-        raise TypeError(f"{shown!r} is not a workflow; decorate it with @workflow, or give a registered name")
-    return str(name)
-
-
-def _checked_queues(queues: Iterable[Queue]) -> tuple[Queue, ...]:
-    """Return the queues; raise for what is none, and for one that is there twice."""
-    found = tuple(queues)
-    if found:
-        from .queues import Queue
-    for queue in found:
-        if not isinstance(queue, Queue):
-            raise TypeError(f"queues holds instances of Queue, as in queues=[Queue('mail')], not {queue!r}")
-        if [each.name for each in found].count(queue.name) > 1:
-            raise ValueError(f"queue {queue.name!r} is there twice; give it once, with all of its limits")
-    return found
-
-
-def _check_count(name: str, value: object, least: int, *, or_none: bool = False) -> None:
-    """Raise unless the value is an int that is large enough, or ``None`` where it may be."""
-    if value is None and or_none:
-        return
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} is an int{' or None' if or_none else ''}, not {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, not {value}")
-
-
-def _check_limit(limit: int | None) -> None:
-    if limit is not None and limit < 0:
-        raise ValueError(f"limit must not be negative, not {limit}")
-
-
-def _known_status(status: WorkflowStatus | str) -> WorkflowStatus:
-    try:
-        return WorkflowStatus(status)
-    except ValueError:
-        known = ", ".join(repr(member.value) for member in WorkflowStatus)
-        raise ValueError(f"there is no status {status!r}; it is one of {known}") from None

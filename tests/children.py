@@ -16,6 +16,8 @@ from pathlib import Path
 from .waiting import wait_until
 
 ROOT = Path(__file__).parent.parent
+# As "-X dev", but for asyncio's debugging, which writes of callbacks that took long on a slow machine.
+STRICT_PYTHON = [sys.executable, "-X", "faulthandler", "-W", "default"]
 
 
 class Child:

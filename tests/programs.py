@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).parent.parent
+from .children import ROOT, STRICT_PYTHON
+
 DEADLINE_SECONDS = 30
 
 _PRELUDE = '''
@@ -88,7 +88,7 @@ class Program:
         if crash is not None:
             environment |= {"CRASH": crash, "KILL": "1" if kill else ""}
         process = subprocess.run(
-            [sys.executable, "-X", "dev", "-W", "error", str(script)],
+            [*STRICT_PYTHON, "-W", "error", str(script)],
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,

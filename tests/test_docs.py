@@ -7,7 +7,6 @@ import inspect
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +26,7 @@ from py_orchestrate import (
 from py_orchestrate.decorators import Activity, Workflow
 from py_orchestrate.testing.clock import FakeClock
 
+from .children import STRICT_PYTHON
 from .managers import SevenMethodsManager
 from .waiting import wait_until
 
@@ -40,7 +40,7 @@ PROGRAMS = re.findall(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", REA
 
 def run(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-W", "ignore::ResourceWarning", *arguments],
+        [*STRICT_PYTHON, "-W", "error", "-W", "ignore::ResourceWarning", *arguments],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
         stdin=subprocess.DEVNULL,

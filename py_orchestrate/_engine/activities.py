@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 from .._clock import Clock
 from .._context import Unwind
 from .._futures import DurableFuture
-from .._identifiers import new_workflow_id
+from .._ids import new_workflow_id
 from .._options import ActivityOptions
 from .._registry import WorkflowRegistry
 from ..durable import ActivityInfo

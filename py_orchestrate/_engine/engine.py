@@ -35,7 +35,7 @@ from ..models import (
 )
 from ..serialization import Serializer
 from .bodies import BodyRunner
-from .exits import leave_at_exit
+from .exits import GRACE_SECONDS, leave_at_exit
 from .leases import Leases
 from .recovery import QueueArguments, RecoveryLoop
 from .retention import Rules
@@ -185,7 +185,7 @@ class Engine:
         self.is_leaving = True  # see RunHost: each durable call looks at it
         self._leaving.set()
 
-    def leave(self, timeout: float) -> None:
+    def leave(self, timeout: float = GRACE_SECONDS) -> None:
         """See ``exits.Leaver``."""
         self.begin_leaving()
         self.stop(timeout)
@@ -504,10 +504,10 @@ class Engine:
         """Return the version of a workflow's code; ``None`` where it has none, or is not registered here."""
         return self.registry.workflow_definition(name).version if name in self.registry.workflows else None
 
-    def current_activity(self, workflow_id: str) -> str | None:
-        """Return the activity that a run of this engine is in; ``None`` where it does not run here."""
-        run = self._runs.get(workflow_id)
-        return None if run is None else run.current_activity
+    def current_activity(self, record: WorkflowRecord) -> str | None:
+        """Return the name of the activity that a run is in, or was last: at once, where it runs here."""
+        run = None if record.status.is_final else self._runs.get(record.id)
+        return record.current_activity if run is None else run.current_activity or record.current_activity
 
     def is_under_way(self, workflow_id: str) -> bool:
         """Return whether a run runs here, or is about to."""

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol, cast
 from .._context import reset_scope, set_scope
 from .._failures import user_traceback
 from .._futures import DurableFuture
-from .._identifiers import new_workflow_id
+from .._ids import new_workflow_id
 from .._registry import Definition
 from ..durable import ActivityInfo
 from ..errors import ActivityError, SerializationError

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parent.parent.parent
+from ..children import ROOT, STRICT_PYTHON
+
 DEADLINE_SECONDS = 40
 
 PRELUDE = """
@@ -68,7 +68,7 @@ class Running:
 def script(source: str, folder: Path, *options: object) -> Iterator[Running]:
     """Run the script in a fresh process for as long as the context lasts."""
     process = subprocess.Popen(
-        [sys.executable, "-X", "dev", "-c", PRELUDE + textwrap.dedent(source), str(folder), *map(str, options)],
+        [*STRICT_PYTHON, "-c", PRELUDE + textwrap.dedent(source), str(folder), *map(str, options)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -7,7 +7,8 @@ import uuid
 
 import pytest
 
-from py_orchestrate._identifiers import MAX_WORKFLOW_ID_LENGTH, check_name, check_workflow_id, new_workflow_id
+from py_orchestrate._identifiers import MAX_WORKFLOW_ID_LENGTH, check_name, check_workflow_id
+from py_orchestrate._ids import new_workflow_id
 from py_orchestrate.errors import InvalidWorkflowIdError
 
 
