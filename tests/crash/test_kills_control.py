@@ -84,7 +84,7 @@ def timed():
 @workflow
 def main():
     try:
-        timed.options(timeout=0.3)()
+        timed.options(timeout=1)()
     except WorkflowTimeoutError:
         act("after")
         return "timed out"
