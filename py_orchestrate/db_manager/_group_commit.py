@@ -95,8 +95,8 @@ class GroupCommit:
 
     def before_fork(self) -> None:
         """Let the transaction that runs come to its end, and begin no other until the fork is over."""
-        request = _Request(_nothing)
-        if self._lead_alone(request, _FORK_WAIT_SECONDS):
+        request = self._lead_alone(_FORK_WAIT_SECONDS)
+        if request is not None:
             self._held_for_fork = request
             self._source.before_fork()
 
@@ -140,20 +140,21 @@ class GroupCommit:
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Keep every transaction out for as long as the context lasts."""
-        request = _Request(_nothing)
-        self._lead_alone(request)
+        request = self._lead_alone()
+        assert request is not None  # noqa: S101 - there is no time limit
         try:
             yield
         finally:
             self._pass_on(request)
 
-    def _lead_alone(self, request: _Request, timeout: float = -1) -> bool:
-        """Become the leader, not merely done in somebody's transaction; return whether that was possible in time."""
-        self._take_turn(request, timeout)
-        while request.done:
-            request.done = False
+    def _lead_alone(self, timeout: float = -1) -> _Request | None:
+        """Become the leader, not merely done in somebody's transaction; return ``None`` if the time is over before."""
+        while True:
+            # A fresh one each time: whoever has done the last one may still look at it.
+            request = _Request(_nothing)
             self._take_turn(request, timeout)
-        return request.leads
+            if not request.done:
+                return request if request.leads else None
 
     def _take_turn(self, request: _Request, timeout: float = -1) -> None:
         """Return when the request is done, or is to lead, or ``timeout`` seconds are over (never, if negative)."""
