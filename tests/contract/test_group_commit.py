@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from py_orchestrate.db_manager import _group_commit
 from py_orchestrate.db_manager._group_commit import GroupCommit
 from py_orchestrate.testing._samples import in_background, race
 
@@ -245,6 +246,32 @@ def test_alone_keeps_transactions_out(source: Source, group: GroupCommit) -> Non
         wait_until(lambda: group._waiting)
         assert source.begun == 0
     assert future.result(timeout=10) == 1
+
+
+def test_who_wants_to_be_alone_may_ask_again_before_the_leader_has_looked_away(
+    source: Source, group: GroupCommit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Done in somebody's transaction, it asks again; that one still looks at what it has done."""
+    wake = _group_commit._wake
+
+    def wake_and_wait(request: Any) -> None:
+        wake(request)
+        if request.operation is _group_commit._nothing:
+            wait_until(lambda: group._waiting)
+
+    def be_alone() -> str:
+        with group.alone():
+            return "alone"
+
+    monkeypatch.setattr(_group_commit, "_wake", wake_and_wait)
+    with group.alone():
+        first = in_background(partial(group.submit, put(1)))
+        wait_until(lambda: len(group._waiting) == 1)
+        second = in_background(be_alone)
+        wait_until(lambda: len(group._waiting) == 2)
+    assert (first.result(timeout=10), second.result(timeout=10)) == (1, "alone")
+    assert in_background(partial(group.submit, put(2))).result(timeout=10) == 2
+    assert source.stored == [1, 2]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
