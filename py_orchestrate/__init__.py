@@ -2,8 +2,9 @@
 
 General layout, from the top down; each layer imports only what is below it:
 
-* ``orchestrator``: what a program starts, stops and asks; ``_control``: what it does to a run; ``_schedules``: how it
-  defines schedules; ``_results``: how it waits for a run; ``_views``: what it sees.
+* ``orchestrator``: what a program starts, stops and asks, of parts that ``_assembly`` makes. ``_starts``: how it starts
+  a run; ``_control``: what it does to one; ``_schedules``: how it defines schedules; ``_results``: how it waits for a
+  run; ``_views``: what it sees.
 * ``_engine/``: runs workflows. ``engine`` hands out work, ``recovery`` is its background loop, with ``retention`` and
   ``scheduler``, and ``leases`` its signs of life; ``runner`` makes one attempt, whose calls go to ``activities``,
   ``waits``, ``children``, ``choices`` and ``values``, unless ``interrupts`` stops them, and into the ``journal``;
@@ -13,8 +14,8 @@ General layout, from the top down; each layer imports only what is below it:
 * ``retry``, ``_options``: how an activity is run, and a workflow; ``queues``, ``_cron``: limits and times.
 * ``db_manager/``: the storage interface and its backends.
 * ``serialization``, ``_payloads``, ``_failures``: values and exceptions as text, and how large they may be.
-* ``models``, ``_instances``, ``errors``: plain data, 1.0.2's records, and every exception; ``_signatures``, ``_times``:
-  how functions and times are given.
+* ``models``, ``_instances``, ``errors``: plain data, 1.0.2's records, and every exception; ``_identifiers``, ``_ids``,
+  ``_signatures``, ``_times``: how ids, functions and times are given and made.
 
 What few programs need is imported when it is used first, here and below.
 """

@@ -247,7 +247,8 @@ def test_the_storage_interface_asks_for_the_seven_methods_of_1_0_2():
 
 
 def test_an_import_brings_nothing_optional_and_nothing_slow():
-    script = "import sys; from py_orchestrate import Orchestrator, activity, durable, workflow; print(*sys.modules)"
+    names = "from py_orchestrate import Orchestrator, activity, durable, workflow"
+    script = f"import sys; {names}; Orchestrator(':memory:'); print(*sys.modules)"
     loaded = set(in_fresh_process(script).split())
     unwanted = {
         "asyncio",
@@ -266,7 +267,7 @@ def test_an_import_brings_nothing_optional_and_nothing_slow():
         "uuid",
         "zoneinfo",
     }
-    assert "py_orchestrate.orchestrator" in loaded
+    assert "py_orchestrate._engine.engine" in loaded
     assert not loaded & unwanted
     assert "py_orchestrate.db_manager.cosmosdb" not in loaded
 
@@ -276,6 +277,13 @@ def test_what_runs_activities_only_brings_no_engine():
     assert not {"py_orchestrate.orchestrator", "py_orchestrate._engine", "py_orchestrate.db_manager", "sqlite3"} & {
         *loaded
     }
+
+
+def test_the_engine_comes_with_the_first_orchestrator():
+    names = "from py_orchestrate import Orchestrator, WorkflowHandle, activity, workflow"
+    loaded = {*in_fresh_process(f"import sys; {names}; print(*sys.modules)").split()}
+    assert "py_orchestrate.orchestrator" in loaded
+    assert not {"py_orchestrate._engine", "py_orchestrate.db_manager", "sqlite3", "json", "logging"} & loaded
 
 
 def test_every_name_is_there_on_first_use():

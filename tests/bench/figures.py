@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .peers import OWN
-from .workloads import FLOOR, GROWTH, MANY_STEPS, STEPS
+from .workloads import FLOOR, GROWTH, MANY_STEPS, OWN_IMPORTS, STEPS
 
 Results = dict[str, Any]
 """One run: workload, then library, then figures."""
@@ -96,6 +96,12 @@ def floor(run: Results, workload: str) -> float:
     return float(run[workload][FLOOR]["rows_per_second"])
 
 
+def import_ms(run: Results, name: str) -> float:
+    """Return what the import of a library takes; of this one, of the names that a program needs."""
+    values: dict[str, float] = run["W6"][name]
+    return values[OWN_IMPORTS[1]] if name == OWN else max(values.values())
+
+
 def own(run: Results, workload: str, *path: str) -> Any:
     """Return a figure of this library."""
     found = run[workload][OWN]
@@ -134,8 +140,7 @@ def _fairness(run: Results, number_of_processes: int) -> float:
 
 
 _MILLION = "1000000"
-_IMPORT = "import py_orchestrate"
-_IMPORT_NAMES = "from py_orchestrate import Orchestrator, activity, workflow"
+_IMPORT, _IMPORT_NAMES, _FIRST_ORCHESTRATOR = OWN_IMPORTS
 
 AIMS = [
     Aim(
@@ -181,6 +186,7 @@ AIMS = [
     ),
     Aim("W6", f"`{_IMPORT}`", "ms", lambda run: own(run, "W6", _IMPORT), most=30),
     Aim("W6", f"`{_IMPORT_NAMES}`", "ms", lambda run: own(run, "W6", _IMPORT_NAMES), most=30),
+    Aim("W6", "the same, and the first orchestrator", "ms", lambda run: own(run, "W6", _FIRST_ORCHESTRATOR)),
     Aim("W7", "a step of 5,000, without the start", "us", lambda run: _microseconds(run, STEPS), most=5),
     Aim("W7", "a step of 50,000, without the start", "us", lambda run: _microseconds(run, MANY_STEPS), most=5),
     Aim(

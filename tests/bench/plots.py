@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-from .figures import Results, floor, microseconds, number, rate, spread
+from .figures import Results, floor, import_ms, microseconds, number, rate, spread
 from .peers import OWN
 from .workloads import GROWTH
 
@@ -136,7 +136,7 @@ def _latency(runs: Sequence[Results], names: Names) -> Figure | None:
 
 
 def _import(runs: Sequence[Results], names: Names) -> Figure | None:
-    values = _medians(runs, names, lambda run, library: max(run["W6"][library].values()))
+    values = _medians(runs, names, import_ms)
     return _bars("What the import adds to bare Python", "milliseconds (less is better)", {"": values}, names)
 
 

@@ -187,13 +187,18 @@ def memory(bench: Bench) -> Run:
     return {OWN: bench.attempt(bench.own, do)}
 
 
+OWN_IMPORTS = [
+    "import py_orchestrate",
+    "from py_orchestrate import Orchestrator, activity, workflow",
+    "from py_orchestrate import Orchestrator, activity, workflow; Orchestrator(':memory:')",
+]
+
+
 def imports_of(bench: Bench) -> Run:
     pairs = bench.size(20, 3)
 
     def do(library: Library) -> Figures:
-        statements = [f"import {library.module}"]
-        if library.name == OWN:
-            statements.append(f"from {library.module} import Orchestrator, activity, workflow")
+        statements = OWN_IMPORTS if library.name == OWN else [f"import {library.module}"]
         with bench.folder() as folder:
             return imports.measure(library.python, statements, pairs if library.name == OWN else pairs // 2, folder)
 
