@@ -6,6 +6,9 @@ did; then it hands the lead to the first of those that arrived since. A lone wri
 threads, eight of them cost one flush instead of eight, and nobody waits for more than two flushes of others. Where the
 source can do a whole batch at once (``merge``), it is asked to.
 
+Those whose operations are done are woken one by another, not all at once: threads that are woken together queue up for
+the interpreter, and each of them pays for two waits then.
+
 Guarantees, which the tests hold it to:
 
 * ``submit`` returns only after the transaction that holds its operation is committed.
@@ -61,9 +64,14 @@ class TransactionSource(ForkHolder, Protocol):
 
 
 class _Request:
-    """One caller's operation; ``turn`` is released when it is done, or when its caller is to lead."""
+    """One caller's operation; ``turn`` is released when it is done, or when its caller is to lead.
 
-    __slots__ = ("done", "error", "is_large", "leads", "operation", "result", "thread", "turn")
+    Attributes:
+        next: Whose turn comes when this one's caller has taken its own.
+        is_given_up: Whether its caller no longer waits for its turn.
+    """
+
+    __slots__ = ("done", "error", "is_given_up", "is_large", "leads", "next", "operation", "result", "thread", "turn")
 
     def __init__(self, operation: Operation, *, is_large: bool = False) -> None:
         self.operation = operation
@@ -74,6 +82,8 @@ class _Request:
         self.result: Any = None
         self.error: BaseException | None = None
         self.turn: threading.Lock | None = None
+        self.next: _Request | None = None
+        self.is_given_up = False
 
 
 def _nothing(_connection: Any) -> None:
@@ -167,6 +177,7 @@ class GroupCommit:
             self._waiting.append(request)
         try:
             if request.turn.acquire(timeout=timeout):
+                _release(request.next)
                 return
         except BaseException:
             self._give_up_turn(request)
@@ -176,8 +187,11 @@ class GroupCommit:
         self._give_up_turn(request)
 
     def _give_up_turn(self, request: _Request) -> None:
-        with self._mutex, contextlib.suppress(ValueError):
-            self._waiting.remove(request)
+        with self._mutex:
+            request.is_given_up = True
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(request)
+        _release(request.next)
 
     def _batch(self, *own: _Request) -> list[_Request]:
         batch = [*own]
@@ -211,8 +225,11 @@ class GroupCommit:
             # interrupted caller's own operation: nobody waits for it.
             with self._mutex:
                 self._waiting.extendleft(
-                    request for request in reversed(batch) if not request.done and request is not own
+                    request
+                    for request in reversed(batch)
+                    if not (request.done or request.is_given_up or request is own)
                 )
+            self._wake([request for request in batch if request.done])  # it may have come in the midst of that
             raise
 
     def _transact(self, batch: list[_Request]) -> None:
@@ -248,22 +265,35 @@ class GroupCommit:
                 settle(results)
             raise
 
-    @staticmethod
-    def _settle(batch: list[_Request], results: list[Any]) -> None:
+    def _settle(self, batch: list[_Request], results: list[Any]) -> None:
         for request, result in zip(batch, results, strict=True):
             request.result = result
-            _wake(request)
+        self._wake(batch)
 
-    @staticmethod
-    def _fail(batch: list[_Request], error: Exception) -> None:
+    def _fail(self, batch: list[_Request], error: Exception) -> None:
         for request in batch:
             request.error = error
-            _wake(request)
+        self._wake(batch)
+
+    def _wake(self, batch: list[_Request]) -> None:
+        """Let the callers of a batch go on."""
+        following: _Request | None = None
+        is_repeated = False
+        with self._mutex:
+            for request in reversed(batch):
+                is_repeated = is_repeated or request.done
+                request.done = True
+                if request.turn is not None and not (request.leads or request.is_given_up):
+                    request.next, following = following, request
+        # An interrupt has kept the first try from its end; some may have gone on without waking the next.
+        if is_repeated:
+            for request in batch:
+                _release(request)
+        _release(following)
 
 
-def _wake(request: _Request) -> None:
-    if request.done:
-        return
-    request.done = True
-    if request.turn is not None and not request.leads:
-        request.turn.release()
+def _release(request: _Request | None) -> None:
+    """Let a request's caller have its turn; it may have had it."""
+    if request is not None and request.turn is not None:
+        with contextlib.suppress(RuntimeError):
+            request.turn.release()

@@ -204,12 +204,12 @@ def test_an_interrupt_while_results_are_given_out_stores_nothing_twice(
 ) -> None:
     settle, interrupt = GroupCommit._settle, raise_once(KeyboardInterrupt())
 
-    def interrupted(batch: list[Any], results: list[Any]) -> None:
-        settle(batch[:2], results[:2])
+    def interrupted(self: GroupCommit, batch: list[Any], results: list[Any]) -> None:
+        settle(self, batch[:2], results[:2])
         interrupt()
-        settle(batch, results)
+        settle(self, batch, results)
 
-    monkeypatch.setattr(GroupCommit, "_settle", staticmethod(interrupted))
+    monkeypatch.setattr(GroupCommit, "_settle", interrupted)
     results = outcomes(together(group, [put(n) for n in range(5)]))
     assert sum(isinstance(result, KeyboardInterrupt) for result in results) == 1
     assert source.stored == [0, 1, 2, 3, 4]
@@ -252,18 +252,18 @@ def test_who_wants_to_be_alone_may_ask_again_before_the_leader_has_looked_away(
     source: Source, group: GroupCommit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Done in somebody's transaction, it asks again; that one still looks at what it has done."""
-    wake = _group_commit._wake
+    wake = GroupCommit._wake
 
-    def wake_and_wait(request: Any) -> None:
-        wake(request)
-        if request.operation is _group_commit._nothing:
+    def wake_and_wait(self: GroupCommit, batch: list[Any]) -> None:
+        wake(self, batch)
+        if batch[-1].operation is _group_commit._nothing:
             wait_until(lambda: group._waiting)
 
     def be_alone() -> str:
         with group.alone():
             return "alone"
 
-    monkeypatch.setattr(_group_commit, "_wake", wake_and_wait)
+    monkeypatch.setattr(GroupCommit, "_wake", wake_and_wait)
     with group.alone():
         first = in_background(partial(group.submit, put(1)))
         wait_until(lambda: len(group._waiting) == 1)
@@ -272,6 +272,46 @@ def test_who_wants_to_be_alone_may_ask_again_before_the_leader_has_looked_away(
     assert (first.result(timeout=10), second.result(timeout=10)) == (1, "alone")
     assert in_background(partial(group.submit, put(2))).result(timeout=10) == 2
     assert source.stored == [1, 2]
+
+
+def one_that_is_gone(group: GroupCommit) -> Any:
+    """Return a request that waits among the others, and whose caller does not."""
+    request = _group_commit._Request(put("gone"))
+    request.turn = threading.Lock()
+    request.turn.acquire()
+    group._waiting.append(request)
+    return request
+
+
+def test_who_no_longer_waits_keeps_nobody_asleep(source: Source, group: GroupCommit) -> None:
+    """Callers are woken by one another: one whose wait was interrupted during the commit is passed over."""
+    with group.alone():
+        submitted = [in_background(partial(group.submit, put(n))) for n in range(2)]
+        wait_until(lambda: len(group._waiting) == 2)
+        gone = one_that_is_gone(group)
+        submitted.append(in_background(partial(group.submit, put(2))))
+        wait_until(lambda: len(group._waiting) == 4)
+        source.before_commit = lambda: group._give_up_turn(gone)
+    assert outcomes(submitted) == [0, 1, 2]
+
+
+def test_who_gives_up_while_it_is_being_woken_wakes_the_next(
+    group: GroupCommit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = _group_commit._release
+
+    with group.alone():
+        submitted = [in_background(partial(group.submit, put(n))) for n in range(2)]
+        wait_until(lambda: len(group._waiting) == 2)
+        gone = one_that_is_gone(group)
+        submitted.append(in_background(partial(group.submit, put(2))))
+        wait_until(lambda: len(group._waiting) == 4)
+        monkeypatch.setattr(
+            _group_commit,
+            "_release",
+            lambda request: group._give_up_turn(gone) if request is gone else release(request),
+        )
+    assert outcomes(submitted) == [0, 1, 2]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
