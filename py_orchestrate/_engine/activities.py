@@ -4,8 +4,9 @@ An attempt is one run of the body. A failed one is recorded, with its number, be
 makes it undone; one that a crash interrupts has come to nothing, and runs again under the same number. Between two
 attempts the run leaves its worker where the wait is long; a short one is waited out.
 
-A submitted activity runs on a thread of its own and has its outcome stored there. When it has to wait for another
-attempt, the background loop starts that, unless the workflow has left its worker by then: then the run is woken for it.
+A submitted activity runs on a thread of its own, and its outcome is stored from there (``outbox.py``). Where it waits
+for another attempt, the background loop starts that, unless the workflow has left its worker by then: then the run is
+woken for it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import contextvars
 import random
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple, NoReturn, Protocol
@@ -31,6 +31,8 @@ from ..models import NEVER, ActivityStatus, StepOutcome, StepRecord
 from .bodies import Body, BodyRunner, Outcome, PreparedBody
 from .interrupts import InterruptHost, Interrupts
 from .journal import Journal
+from .outbox import Outbox
+from .rounds import Bell, Round
 from .time_limits import Pulse
 
 HELD_SECONDS = 1.0
@@ -51,6 +53,11 @@ class ActivityHost(InterruptHost, Protocol):
 
     def in_background(self, work: Callable[[], None]) -> None:
         """Run ``work`` on one of the threads for submitted activities."""
+        ...
+
+    @property
+    def max_workers(self) -> int:
+        """How many activities may be running."""
         ...
 
     def hold(self, seconds: float) -> None:
@@ -76,6 +83,9 @@ class Later(NamedTuple):
     due: datetime
 
 
+type ComeTo = Outcome | StepOutcome | Later
+
+
 class Submitted:
     """One submitted activity: what its future waits for; see ``Pending``.
 
@@ -93,7 +103,7 @@ class Submitted:
         self.sequence = sequence
         self.body = body
         self.is_shielded = is_shielded
-        self.round: Future[Outcome | StepOutcome | Later] = Future()
+        self.round: Round[ComeTo] = Round()
 
     @property
     def journal(self) -> Journal:
@@ -103,7 +113,7 @@ class Submitted:
     @property
     def is_running(self) -> bool:
         """See ``Pending``."""
-        return not self.round.done()
+        return not self.round.is_over
 
     @property
     def delays_cancellation(self) -> bool:
@@ -118,9 +128,9 @@ class Submitted:
 
     def look(self) -> bool:
         """See ``Pending``; the outcome is stored by the thread that it ran on."""
-        if not self.round.done():
+        if not self.round.is_over:
             return False
-        error = self.round.exception()
+        error = self.round.error()
         if isinstance(error, Unwind):
             self.journal.seal(error)
             raise error
@@ -133,7 +143,7 @@ class Submitted:
     @property
     def later(self) -> Later | None:
         """The wait for another attempt, if that is what it does."""
-        if not self.round.done() or self.round.exception() is not None:
+        if not self.round.is_over or self.round.error() is not None:
             return None
         come_to = self.round.result()
         return come_to if isinstance(come_to, Later) else None
@@ -143,7 +153,7 @@ class ActivityCalls:
     """The activity calls of one run.
 
     Attributes:
-        something_ended: Is set whenever a submitted activity has ended.
+        something_ended: Rings whenever a submitted activity has ended.
     """
 
     def __init__(self, host: ActivityHost, journal: Journal, interrupts: Interrupts) -> None:
@@ -152,7 +162,8 @@ class ActivityCalls:
         self._interrupts = interrupts
         self._submitted: list[Submitted] = []
         self._delayed: set[Submitted] = set()  # those that wait for another attempt
-        self.something_ended = threading.Event()
+        self._outbox = Outbox(journal.store_now, host.max_workers)
+        self.something_ended = Bell()
         self._starting = threading.Lock()
         self._is_closed = False
 
@@ -190,7 +201,7 @@ class ActivityCalls:
         sequence, step = self._journal.next("activity", name)
         if step is not None and step.is_final:
             submitted = Submitted(self, sequence, None)
-            submitted.round.set_result(step)
+            submitted.round.end(step)
         else:
             body = self._host.bodies.prepare(Body(sequence, name, args, kwargs, options, step))
             self._journal.store()
@@ -198,7 +209,7 @@ class ActivityCalls:
             submitted = Submitted(self, sequence, body, is_shielded=self._interrupts.is_shielded)
             self._submitted.append(submitted)
             if body.due is not None and self._host.clock.now() < body.due:
-                submitted.round.set_result(Later(body, body.record(ActivityStatus.RUNNING, body.due, None), body.due))
+                submitted.round.end(Later(body, body.record(ActivityStatus.RUNNING, body.due, None), body.due))
                 self._delayed.add(submitted)
             else:
                 self._start(submitted, body)
@@ -314,23 +325,36 @@ class ActivityCalls:
         round_ = submitted.round
         self._host.in_background(lambda: context.run(self._run_submitted, submitted, body, round_))
 
-    def _run_submitted(
-        self, submitted: Submitted, body: PreparedBody, round_: Future[Outcome | StepOutcome | Later]
-    ) -> None:
-        """Run a submitted body and store its outcome; on a thread for submitted activities."""
+    def _run_submitted(self, submitted: Submitted, body: PreparedBody, round_: Round[ComeTo]) -> None:
+        """Run a submitted body and have its outcome stored; on a thread for submitted activities."""
         try:
             if self._host.is_leaving:
-                raise Unwind  # noqa: TRY301 - the future carries it to the workflow's thread
-            outcome = self._attempts(body, self._journal.store_now, is_shielded=submitted.is_shielded)
-            if not (isinstance(outcome, Outcome) and outcome.is_stored):
-                self._journal.store_now(outcome.record)
+                raise Unwind  # noqa: TRY301 - the round carries it to the workflow's thread
+            outcome = self._attempts(body, self._store_attempt, is_shielded=submitted.is_shielded)
         except BaseException as error:  # noqa: BLE001 - raised where the future is waited for
-            round_.set_exception(error)
+            round_.fail(error)
+            self.something_ended.ring()
+            return
+        conclude = partial(self._conclude, submitted, round_, outcome)
+        if isinstance(outcome, Outcome) and outcome.is_stored:
+            conclude(None)
         else:
-            round_.set_result(outcome)
+            self._outbox.put(outcome.record, conclude)
+
+    def _conclude(
+        self, submitted: Submitted, round_: Round[ComeTo], outcome: Outcome | Later, error: BaseException | None
+    ) -> None:
+        """Let a round be over, once its outcome is stored, or could not be."""
+        if error is not None:
+            round_.fail(error)
+        else:
+            round_.end(outcome)
             if isinstance(outcome, Later):
                 self._delayed.add(submitted)
-        self.something_ended.set()
+        self.something_ended.ring()
+
+    def _store_attempt(self, step: StepRecord) -> None:
+        self._journal.store_now([step])
 
     def start_due(self) -> None:
         """Start the attempts that are due; called by the background loop, on its thread."""
@@ -344,7 +368,7 @@ class ActivityCalls:
                     if self._is_closed:
                         return
                     self._delayed.discard(submitted)
-                    submitted.round = Future()
+                    submitted.round = Round()
                     self._start(submitted, later.body)
 
     def wait_for_submitted(self) -> datetime | None:
@@ -356,7 +380,7 @@ class ActivityCalls:
         with self._starting:
             self._is_closed = True
         for submitted in self._submitted:
-            error = submitted.round.exception()
+            error = submitted.round.error()
             if isinstance(error, Unwind):  # it could not be run or recorded, and the code need not have looked at it
                 self._journal.seal(error)
         return min((later.due for each in self._submitted if (later := each.later) is not None), default=None)

@@ -10,7 +10,6 @@ done last is undone first; then the cancellation is what the choice came to.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -21,6 +20,7 @@ from ..models import ANY_SIGNAL, ActivityStatus, StepOutcome
 from .calls import Call
 from .interrupts import InterruptHost, Interrupts
 from .journal import Journal
+from .rounds import Bell
 
 _KIND = "choice"
 _FIRST_PAUSE_SECONDS = 0.005
@@ -30,10 +30,8 @@ _LONGEST_PAUSE_SECONDS = 0.5
 class Choices:
     """The choices of one run, on the workflow's thread."""
 
-    def __init__(
-        self, host: InterruptHost, journal: Journal, interrupts: Interrupts, something_ended: threading.Event
-    ) -> None:
-        """Prepare; ``something_ended`` is set whenever one of the run's activities has ended."""
+    def __init__(self, host: InterruptHost, journal: Journal, interrupts: Interrupts, something_ended: Bell) -> None:
+        """Prepare; ``something_ended`` rings whenever one of the run's activities has ended."""
         self._host = host
         self._journal = journal
         self._interrupts = interrupts

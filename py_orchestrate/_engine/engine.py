@@ -77,7 +77,7 @@ class Engine:
         self.clock = clock
         self.owner = ""
         self.max_recoveries = max_recoveries
-        self._max_workers = max_workers
+        self.max_workers = max_workers
         self._poll_interval = poll_interval_seconds
         self._lease_seconds = lease_seconds
         self._kept_for = kept_for
@@ -101,15 +101,15 @@ class Engine:
         self._leaving = threading.Event()
         self.is_leaving = False
         self._busy = 0
-        self._capacity = self._max_workers
+        self._capacity = self.max_workers
         self._something_waits = False
         self._runs: dict[str, WorkflowRun] = {}
         self._dispatched: set[str] = set()
         self._waiters = Waiters()
         self._loop = EventLoopThread()
         self.bodies = BodyRunner(self.registry, self.serializer, self.clock, self._loop.run, self)
-        self._workers = WorkerPool("worker", self._max_workers)
-        self._activity_threads = WorkerPool("activity", self._max_workers)
+        self._workers = WorkerPool("worker", self.max_workers)
+        self._activity_threads = WorkerPool("activity", self.max_workers)
         self._recovery = RecoveryLoop(self, poll_interval_seconds=self._poll_interval, kept_for=self._kept_for)
         self._leases = Leases(self, lease_seconds=self._lease_seconds)
 

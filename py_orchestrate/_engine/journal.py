@@ -252,15 +252,16 @@ class Journal:
                 raise
             self._forget()
 
-    def store_now(self, step: StepRecord) -> None:
-        """Store one step at once, on the thread of a submitted activity.
+    def store_now(self, steps: Sequence[StepRecord]) -> None:
+        """Store steps at once, on the thread of a submitted activity.
 
         Raises:
             Unwind: The claim is lost, or the engine is leaving.
         """
         with self._keeping:
-            self._running.pop(step.sequence, None)
-        self._host.persist(lambda: self._write([step], ()))
+            for step in steps:
+                self._running.pop(step.sequence, None)
+        self._host.persist(lambda: self._write(steps, ()))
 
     def store_what_lingers(self) -> None:
         """Store what is kept and mark the bodies that run; called by the background loop, on its thread."""

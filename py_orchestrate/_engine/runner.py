@@ -262,7 +262,7 @@ class WorkflowRun:
 
     def rouse(self) -> None:
         """Let a run that waits on its thread look at what has changed; on any thread."""
-        self._activities.something_ended.set()
+        self._activities.something_ended.ring()
 
     # --- durable calls, from the workflow's code (see ``WorkflowScope``) ----------------------------------------------
 

@@ -19,48 +19,66 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
+class _Worker:
+    """A thread of a pool: while it is idle, ``turn`` is released when there is ``work``, or it is to end."""
+
+    __slots__ = ("turn", "work")
+
+    def __init__(self) -> None:
+        self.work: Callable[[], None] | None = None
+        self.turn = threading.Lock()
+        self.turn.acquire()
+
+
 class WorkerPool:
-    """Up to ``limit`` threads, started when needed; what is submitted beyond that waits in a queue."""
+    """Up to ``limit`` threads, started when needed; what is submitted beyond that waits in a queue.
+
+    Work is handed to one idle thread, the one that was busy last, by a lock of its own: with a ``queue.Queue`` or a
+    condition that all share, the thread that is woken has to wait a second time, for their lock.
+    """
 
     def __init__(self, name: str, limit: int) -> None:
         self._name = name
         self._limit = limit
         self._queue: deque[Callable[[], None]] = deque()
+        self._idle: list[_Worker] = []
         self._threads: set[threading.Thread] = set()
-        self._idle = 0
         self._started = 0
         self._stopped = False
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
 
     def submit(self, work: Callable[[], None]) -> None:
         """Run ``work`` on one of the threads."""
-        with self._changed:
-            self._queue.append(work)
-            self._serve_queue()
+        with self._lock:
+            if not self._idle:
+                self._queue.append(work)
+                self._serve_queue()
+                return
+            worker = self._idle.pop()
+            worker.work = work
+        worker.turn.release()
 
     def change_limit(self, by: int) -> None:
         """Allow more threads, or fewer: those that are running are not ended."""
-        with self._changed:
+        with self._lock:
             self._limit += by
             self._serve_queue()  # what was submitted under a lower limit
 
     def stop(self) -> None:
         """Let the threads end when the queue is empty."""
-        with self._changed:
+        with self._lock:
             self._stopped = True
-            self._changed.notify_all()
+            idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.turn.release()
 
     def owns_current_thread(self) -> bool:
         """Return whether the calling thread is one of these."""
         return threading.current_thread() in self._threads
 
     def _serve_queue(self) -> None:
-        """Wake an idle thread, or start one, for what waits; the lock is held."""
-        if not self._queue:
-            return
-        if self._idle >= len(self._queue):
-            self._changed.notify()
-        elif len(self._threads) < self._limit:
+        """Start a thread for what waits, if one more is allowed; the lock is held, and nobody is idle."""
+        if self._queue and len(self._threads) < self._limit:
             self._started += 1
             thread = threading.Thread(
                 target=self._main, name=f"py_orchestrate-{self._name}-{self._started}", daemon=True
@@ -69,26 +87,26 @@ class WorkerPool:
             thread.start()
 
     def _main(self) -> None:
-        while (work := self._next()) is not None:
+        worker = _Worker()
+        while (work := self._next(worker)) is not None:
             try:
                 work()
             except BaseException:
                 _logger.exception("unexpected error on thread %s", threading.current_thread().name)
             del work  # a waiting thread must not keep the last run's objects alive
-        with self._changed:
+        with self._lock:
             self._threads.discard(threading.current_thread())
 
-    def _next(self) -> Callable[[], None] | None:
-        with self._changed:
-            while not self._queue:
-                if self._stopped:
-                    return None
-                self._idle += 1
-                try:
-                    self._changed.wait()
-                finally:
-                    self._idle -= 1
-            return self._queue.popleft()
+    def _next(self, worker: _Worker) -> Callable[[], None] | None:
+        with self._lock:
+            if self._queue:
+                return self._queue.popleft()
+            if self._stopped:
+                return None
+            self._idle.append(worker)
+        worker.turn.acquire()
+        work, worker.work = worker.work, None
+        return work
 
 
 class EventLoopThread:

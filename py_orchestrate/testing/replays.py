@@ -125,6 +125,7 @@ class _ReplayHost:
 
     can_wait = True
     max_recoveries = None
+    max_workers = 1
 
     def __init__(self, registry: WorkflowRegistry, serializer: Serializer, steps: list[StepOutcome]) -> None:
         self.database = self

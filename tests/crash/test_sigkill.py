@@ -139,6 +139,57 @@ def explained_repeats(lines: list[list[str]], keys: int) -> Counter[int]:
     return repeats
 
 
+# --- one workflow with many activities at once, killed at random ------------------------------------------------------
+
+FAN_KILLS, FAN_STEPS, FAN_WORKERS = 12, 3000, 4
+FAN = PRELUDE + f"""
+@activity
+def step(n):
+    key = durable.info().sequence
+    effects.note("start", key)
+    effects.note("end", key)
+    return n
+
+@workflow
+def spread():
+    return sum(step.map(range({FAN_STEPS})))
+
+with Orchestrator(folder + "/runs.db", max_workers={FAN_WORKERS}) as orchestrator:
+    print(orchestrator.start_workflow(spread, workflow_id="run").result(), flush=True)
+"""
+
+
+def test_a_fan_out_survives_many_kills(tmp_path: Path, effects: Effects, seed: int) -> None:
+    """What shares a write is durable when it counts, and no more is in flight than is said."""
+    chance = random.Random(seed)
+    whole = FAN_STEPS * len("\nstart 1000 ;\nend 1000 ;")
+    for left in range(FAN_KILLS, 0, -1):
+        with child(FAN, tmp_path) as process:
+            goal = effects.size + chance.uniform(0.2, 1.0) * (whole - effects.size) / (left + 1)
+            wait_until(lambda goal=goal: effects.size >= goal, timeout=30)
+            time.sleep(chance.uniform(0, 0.005))  # not to wait for something, but to strike at any moment
+            assert process.process.poll() is None, "the process ended by itself"
+            kill(process, effects)
+        rows(tmp_path, "SELECT 1")
+    with child(FAN, tmp_path) as process:
+        assert process.hear() == str(sum(range(FAN_STEPS)))
+
+    assert rows(tmp_path, "SELECT status, count(*) FROM activity_executions GROUP BY 1") == [("completed", FAN_STEPS)]
+    ran_in: dict[str, int] = {}
+    kills = 0
+    repeats: Counter[int] = Counter()
+    for word, *key in effects.lines():
+        kills += word == "kill"
+        if word == "start":
+            if key[0] in ran_in:
+                assert ran_in[key[0]] < kills, f"{key} ran twice in one process"
+                repeats[ran_in[key[0]]] += 1
+            ran_in[key[0]] = kills
+    assert len(ran_in) == FAN_STEPS
+    assert max(repeats.values(), default=0) <= 3 * FAN_WORKERS, repeats
+    print(f"repeats at each kill: {dict(repeats)}")
+
+
 # --- acknowledged means durable ---------------------------------------------------------------------------------------
 
 ACKNOWLEDGING = PRELUDE + """

@@ -29,6 +29,7 @@ from py_orchestrate import (
 from py_orchestrate._engine.workers import WorkerPool
 from py_orchestrate.decorators import get_registry
 from py_orchestrate.errors import StorageError
+from py_orchestrate.testing._samples import race
 
 from ..waiting import wait_until
 
@@ -193,6 +194,70 @@ def test_what_waits_for_a_thread_begins_when_there_may_be_more(gate: threading.E
     pool.change_limit(+1)
     assert began.wait(10)
     pool.stop()
+
+
+def test_work_goes_to_whoever_was_busy_last(gate: threading.Event) -> None:
+    """Threads are not made, nor woken in turn, where one is enough: its stack and its caches are warm."""
+    pool = WorkerPool("worker", 8)
+    names = []
+    done = threading.Semaphore(0)
+
+    def work() -> None:
+        names.append(threading.current_thread().name)
+        done.release()
+
+    for _ in range(20):
+        pool.submit(work)
+        assert done.acquire(timeout=10)
+        wait_until(lambda: pool._idle)
+    assert len(set(names)) == 1
+    pool.stop()
+    wait_until(lambda: not pool._threads)
+
+
+def test_a_pool_does_all_that_is_submitted_whoever_submits_it() -> None:
+    pool = WorkerPool("worker", 4)
+    done: list[tuple[int, int]] = []
+    race([lambda n=n: [pool.submit(lambda each=each: done.append((n, each))) for each in range(500)] for n in range(4)])
+    wait_until(lambda: len(done) == 2000)
+    assert len(set(done)) == 2000
+    assert len(pool._threads) <= 4
+    pool.submit(lambda: done.append((9, 9)))
+    pool.stop()  # what was submitted before is done
+    wait_until(lambda: not pool._threads)
+    assert done[-1] == (9, 9)
+
+
+def test_activities_in_flight_are_bounded(path: Path, gate: threading.Event) -> None:
+    """While a write lasts, others go on, but not for ever: what is not stored runs again after a crash."""
+    workers = 3
+    bodies: list[int] = []
+    writes: list[int] = []
+
+    class SlowManager(SQLiteDatabaseManager):
+        def record_steps(self, workflow_id: str, epoch: int, steps: Any, **others: Any) -> Any:
+            assert gate.wait(30)
+            writes.append(len(steps))
+            return super().record_steps(workflow_id, epoch, steps, **others)
+
+    @activity
+    def act(n: int) -> int:
+        bodies.append(n)
+        return n
+
+    @workflow
+    def spread() -> int:
+        return sum(act.map(range(100)))
+
+    with Orchestrator(db_manager=SlowManager(path), max_workers=workers) as runner:
+        handle = runner.start_workflow(spread)
+        wait_until(lambda: len(bodies) == 1 + workers + workers - 1)  # in the write, waiting for one, for room
+        assert writes == []
+        gate.set()
+        assert handle.result(30) == sum(range(100))
+    assert sum(writes) == 100
+    assert max(writes) <= workers
+    assert len(writes) < 100, "none was shared"
 
 
 @pytest.mark.parametrize("place", ["workflow", "activity", "submitted activity"])
