@@ -6,13 +6,13 @@ A run of this process tells when it has ended; one of another process is looked 
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from ._context import current_scope
 from ._engine.engine import Engine
+from ._engine.rounds import Bell
 from ._failures import decode_failure, summarize_failure
 from ._identifiers import check_workflow_id
 from ._registry import WorkflowRegistry
@@ -39,9 +39,9 @@ class Results:
     def wait(self, workflow_id: str, timeout: float | None) -> WorkflowRecord:
         """See ``Orchestrator.wait_for_workflow``."""
         check_workflow_id(workflow_id)
-        ended_here = threading.Event()
+        ended_here = Bell()
         pauses = _pauses(timeout)
-        with self._engine.waiting_for(workflow_id, ended_here.set) as waiter:
+        with self._engine.waiting_for(workflow_id, ended_here.ring) as waiter:
             if self._engine.is_under_way(workflow_id):  # no need to look: it tells, as those do that end very soon
                 ended_here.wait(next(pauses, 0.0))
             while waiter.record is None:

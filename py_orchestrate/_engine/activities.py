@@ -278,9 +278,12 @@ class ActivityCalls:
         """Run the body until it succeeds, fails for good, or has to wait for long."""
         while True:
             scope = ActivityScope(self, body, is_shielded=is_shielded)
-            running = partial(body.record, ActivityStatus.RUNNING, self._host.clock.now(), None)
-            self._journal.mark_running(body.call, running)
-            outcome = self._transact(body, scope) if body.options.transactional else self._host.bodies.run(body, scope)
+            now = self._host.clock.now()
+            self._journal.mark_running(body.call, partial(body.record, ActivityStatus.RUNNING, now, None))
+            if body.options.transactional:
+                outcome = self._transact(body, scope)
+            else:
+                outcome = self._host.bodies.run(body, scope, now)
             delay = (
                 None
                 if outcome.raised is None or scope.is_workflow_cancelled
@@ -301,7 +304,7 @@ class ActivityCalls:
         outcomes: list[Outcome] = []
 
         def transaction(connection: Any) -> StepRecord | None:
-            outcomes.append(self._host.bodies.run(body, scope, connection))
+            outcomes.append(self._host.bodies.run(body, scope, self._host.clock.now(), connection))
             return outcomes[-1].record if outcomes[-1].error is None else None
 
         record = self._journal.record

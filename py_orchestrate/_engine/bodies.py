@@ -164,15 +164,16 @@ class BodyRunner:
             due=None if due is None else datetime.fromisoformat(due),
         )
 
-    def run(self, prepared: PreparedBody, scope: LimitedScope, *first: Any) -> Outcome:
+    def run(self, prepared: PreparedBody, scope: LimitedScope, started_at: datetime, *first: Any) -> Outcome:
         """Run the body once inside ``scope`` and return what it came to; never raises because of the body.
 
         Args:
             prepared: The body.
             scope: What stands around it.
+            started_at: The time.
             first: Arguments that are not stored, before those that are.
         """
-        first_at = prepared.first_at or self._clock.now()
+        first_at = prepared.first_at or started_at
         if prepared.definition is None:
             assert prepared.error is not None  # noqa: S101 - prepare() sets one of the two
             return self._failed(prepared, first_at, prepared.error, may_be_retried=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import json
 import logging
 from collections.abc import Callable, Generator, Sequence
@@ -80,11 +81,25 @@ class WorkflowRun:
         self.journal = Journal(host, record)
         self._interrupts = Interrupts(host, self.journal)
         self._activities = ActivityCalls(host, self.journal, self._interrupts)
-        self._waits = Waits(host, self.journal, self._interrupts)
-        self._children = Children(host, self.journal, self._interrupts)
-        self._choices = Choices(host, self.journal, self._interrupts, self._activities.something_ended)
         self._loop: WorkflowLoop | None = None
-        self._values = Values(host, self.journal, self._interrupts)
+
+    # What few runs need.
+
+    @functools.cached_property
+    def _waits(self) -> Waits:
+        return Waits(self._host, self.journal, self._interrupts)
+
+    @functools.cached_property
+    def _children(self) -> Children:
+        return Children(self._host, self.journal, self._interrupts)
+
+    @functools.cached_property
+    def _choices(self) -> Choices:
+        return Choices(self._host, self.journal, self._interrupts, self._activities.something_ended)
+
+    @functools.cached_property
+    def _values(self) -> Values:
+        return Values(self._host, self.journal, self._interrupts)
 
     # --- the attempt ------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ class Pulse:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.last = clock.monotonic()
+        self.last = 0.0  # who looks at it gives the first one itself
         self.abandoned = False
         self._end: Callable[[], object] | None = None
 

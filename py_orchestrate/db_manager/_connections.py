@@ -161,12 +161,13 @@ class Connections:
         SQLite's own patience sleeps for longer and longer, up to a tenth of a second, and so leaves the file idle, and
         a process that is unlucky behind, where several write all the time.
         """
-        deadline = time.monotonic() + self._busy_timeout
+        deadline = None
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
                 action(*arguments)
             except sqlite3.OperationalError as error:
+                deadline = deadline or time.monotonic() + self._busy_timeout
                 if not _is_busy(error) or time.monotonic() >= deadline:
                     raise
             else:

@@ -216,10 +216,12 @@ class GroupCommit:
         began = time.monotonic()
         try:
             self._transact(batch)
-            self._pacing.note_small(request.thread for request in batch if not request.is_large)
-            for request in batch:
-                if request.is_large:
-                    self._pacing.note_large(request.thread, time.monotonic() - began)
+            small = [request.thread for request in batch if not request.is_large]
+            self._pacing.note_small(small)
+            if len(small) < len(batch):
+                for request in batch:
+                    if request.is_large:
+                        self._pacing.note_large(request.thread, time.monotonic() - began)
         except BaseException:
             # An interrupt. What is not done goes back to the front, in order, for the next leader, but for the
             # interrupted caller's own operation: nobody waits for it.

@@ -35,7 +35,9 @@ class Pacing:
         """Take note of small writes of some threads, which have just ended."""
         if len(self._small_at) > _THREADS_REMEMBERED:
             self._small_at = {}
-        self._small_at.update(dict.fromkeys(threads, self._clock.monotonic()))
+        now = self._clock.monotonic()
+        for thread in threads:
+            self._small_at[thread] = now
 
     def note_large(self, thread: int, seconds: float) -> None:
         """Take note of a thread's large write, which has just ended."""

@@ -290,7 +290,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
     ) -> ControlRequest | None:
         """See the base class."""
         rows = [row_from_step(workflow_id, step) for step in steps]
-        new = [row_from_record(child) for child in children]
+        new = [row_from_record(child) for child in children] if children else []
         marks = {}
         if current_activity is not None:
             marks = {"current_activity": current_activity, "updated_at": time_text(datetime.now(UTC))}
@@ -298,11 +298,13 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
             marks["custom_status"] = custom_status
         size = _size_of(steps)
         merges = not (new or marks) and size <= merging.LARGEST
-        is_progress = any(step.status != ActivityStatus.RUNNING for step in steps)
+
+        def record(connection: sqlite3.Connection) -> tuple[ControlRequest | None] | None:
+            is_progress = any(step.status != ActivityStatus.RUNNING for step in steps)
+            return operations.record_steps(connection, (workflow_id, epoch), rows, new, marks, is_progress=is_progress)
+
         done = self._write(
-            lambda connection: operations.record_steps(
-                connection, (workflow_id, epoch), rows, new, marks, is_progress=is_progress
-            ),
+            record,
             [merging.step_row(epoch, row) for row in rows] if merges else [],
             (None,),
             size=size,
@@ -360,7 +362,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
             rows.append(merging.end_row(values_from_end(workflow_id, epoch, end), claims=True))
         return self._leave_and_claim(
             lambda connection: operations.finish(connection, workflow_id, epoch, end),
-            ClaimLostError(workflow_id, epoch),
+            (workflow_id, epoch),
             Claimer.of(owner, names, queues),
             end.finished_at,
             rows,
@@ -370,7 +372,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
     def _leave_and_claim(
         self,
         leave: Callable[[sqlite3.Connection], bool],
-        lost: ClaimLostError,
+        run: tuple[str, int],
         claimer: Claimer,
         now: datetime,
         rows: Sequence[tuple[object, ...]] = (),
@@ -386,7 +388,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
 
         claimed = self._write(leave_and_claim, rows, [], size=size)
         if claimed is None:
-            raise lost
+            raise ClaimLostError(*run)
         return claimed
 
     # --- waiting ----------------------------------------------------------------------------------------------------
@@ -409,7 +411,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         """See the base class. One commit."""
         return self._leave_and_claim(
             lambda connection: operations.suspend(connection, workflow_id, epoch, suspension),
-            ClaimLostError(workflow_id, epoch),
+            (workflow_id, epoch),
             Claimer.of(owner, names, queues),
             suspension.suspended_at,
         )
@@ -617,8 +619,12 @@ DatabaseManager = SQLiteDatabaseManager
 
 def _size_of(steps: Iterable[StepRecord], *others: str | None) -> int:
     """Return how many characters payloads have: those of steps, and others."""
-    payloads = [payload for step in steps for payload in (step.input, step.output, step.error)]
-    return sum(len(payload) for payload in (*payloads, *others) if payload is not None)
+    size = 0
+    for step in steps:
+        size += len(step.input) + len(step.output or "") + len(step.error or "")
+    for payload in others:
+        size += len(payload or "")
+    return size
 
 
 def _check_option(option: str, value: str, allowed: Sequence[str]) -> None:
