@@ -31,18 +31,16 @@ class Pending(Protocol):
         ...
 
     @property
-    def is_running(self) -> bool:
-        """Whether it is an activity whose body runs in this process: it is waited for on the workflow's thread."""
-        ...
-
-    @property
     def delays_cancellation(self) -> bool:
         """Whether a workflow that waits for it and is cancelled waits for its end first."""
         ...
 
     @property
-    def wake(self) -> tuple[datetime, str | None]:
-        """What the run waits for in its place, without a thread: a time, and a signal; see ``WorkflowRecord``."""
+    def wake(self) -> tuple[datetime, str | None] | None:
+        """What the run waits for in its place, without a thread: a time, and a signal; see ``WorkflowRecord``.
+
+        ``None`` while it is an activity whose body runs in this process: it is waited for on the workflow's thread.
+        """
         ...
 
     def look(self) -> bool:

@@ -111,30 +111,29 @@ class Submitted:
         return self._calls.journal
 
     @property
-    def is_running(self) -> bool:
-        """See ``Pending``."""
+    def delays_cancellation(self) -> bool:
+        """See ``Pending``: what is undone must not be going on."""
         return not self.round.is_over
 
     @property
-    def delays_cancellation(self) -> bool:
-        """See ``Pending``: what is undone must not be going on."""
-        return self.is_running
-
-    @property
-    def wake(self) -> tuple[datetime, str | None]:
+    def wake(self) -> tuple[datetime, None] | None:
         """See ``Pending``: of an activity that waits for another attempt."""
-        later = self.later
+        round_ = self.round
+        if not round_.is_over:
+            return None
+        later = _later(round_)
         return (NEVER if later is None else later.due), None
 
     def look(self) -> bool:
         """See ``Pending``; the outcome is stored by the thread that it ran on."""
-        if not self.round.is_over:
+        round_ = self.round  # the background loop may begin another one
+        if not round_.is_over:
             return False
-        error = self.round.error()
+        error = round_.error()
         if isinstance(error, Unwind):
             self.journal.seal(error)
             raise error
-        return self.later is None
+        return _later(round_) is None
 
     def settle(self) -> Any:
         """See ``Pending``."""
@@ -143,10 +142,15 @@ class Submitted:
     @property
     def later(self) -> Later | None:
         """The wait for another attempt, if that is what it does."""
-        if not self.round.is_over or self.round.error() is not None:
-            return None
-        come_to = self.round.result()
-        return come_to if isinstance(come_to, Later) else None
+        return _later(self.round)
+
+
+def _later(round_: Round[ComeTo]) -> Later | None:
+    """Return the wait for another attempt, if that is what a round has come to."""
+    if not round_.is_over or round_.error() is not None:
+        return None
+    come_to = round_.result()
+    return come_to if isinstance(come_to, Later) else None
 
 
 class ActivityCalls:

@@ -16,7 +16,7 @@ from typing import Any
 
 from .._futures import Pending
 from ..errors import DurableCallError
-from ..models import ANY_SIGNAL, ActivityStatus, StepOutcome
+from ..models import ANY_SIGNAL, NEVER, ActivityStatus, StepOutcome
 from .calls import Call
 from .interrupts import InterruptHost, Interrupts
 from .journal import Journal
@@ -25,6 +25,8 @@ from .rounds import Bell
 _KIND = "choice"
 _FIRST_PAUSE_SECONDS = 0.005
 _LONGEST_PAUSE_SECONDS = 0.5
+
+type Wake = tuple[datetime, str | None]
 
 
 class Choices:
@@ -90,6 +92,7 @@ class Choices:
         while True:
             self._something_ended.clear()
             self._interrupts.guard()
+            wakes = [each.wake for each in candidates]  # before the look, which finds what ends meanwhile
             waits_for_ends = self._interrupts.is_cancellation_due and any(
                 not each.look() and each.delays_cancellation for each in candidates
             )
@@ -100,20 +103,20 @@ class Choices:
                 found = look()
                 if found is not None:
                     return found
-            if not any(each.is_running for each in candidates):
-                self._interrupts.suspend(*_wake(candidates))
+            known = [wake for wake in wakes if wake is not None]
+            if len(known) == len(wakes):  # nothing runs
+                self._interrupts.suspend(*_first_of(known))
             self._journal.store()  # a child workflow that is not stored would never end
-            self._something_ended.wait(self._seconds_to_look(candidates, pause))
+            self._something_ended.wait(self._seconds_to_look(known, pause))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
-    def _seconds_to_look(self, candidates: Sequence[Pending], pause: float) -> float:
-        due = min(each.wake[0] for each in candidates)
+    def _seconds_to_look(self, wakes: Sequence[Wake], pause: float) -> float:
+        due = min((due for due, _ in wakes), default=NEVER)
         return max(0.0, min(pause, (due - self._host.clock.now()).total_seconds()))
 
 
-def _wake(candidates: Sequence[Pending]) -> tuple[datetime, str | None]:
+def _first_of(wakes: Sequence[Wake]) -> Wake:
     """Return what wakes a run that waits for the first of these."""
-    wakes = [each.wake for each in candidates]
     signals = {signal for _, signal in wakes if signal is not None}
     signal = signals.pop() if len(signals) == 1 else ANY_SIGNAL if signals else None
     return min(due for due, _ in wakes), signal

@@ -79,8 +79,6 @@ class Wait:
         outcome: What it has come to.
     """
 
-    is_running = False
-
     def __init__(self, part: WaitPart, call: Call, step: StepOutcome | None, state: dict[str, Any]) -> None:
         self.call = call
         self.outcome = step if step is not None and step.is_final else None

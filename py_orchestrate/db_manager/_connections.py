@@ -19,6 +19,7 @@ import random
 import sqlite3
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -44,6 +45,11 @@ _FIRST_PAUSE_SECONDS = 0.0003
 _LONGEST_PAUSE_SECONDS = 0.005
 
 _inherited: list[object] = []
+
+
+def _close_all(connections: set[sqlite3.Connection]) -> None:
+    while connections:
+        connections.pop().close()
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
@@ -80,7 +86,11 @@ class Connections:
         self._looked_at = -1.0
         self._is_read_only = False
         self._warned = False
+        self._open: set[sqlite3.Connection] = set()
         self._reset()
+        # A manager that nobody closed must not end in Python 3.13's ResourceWarning. This keeps the connections out of
+        # what is collected with it, where they might be first. Not at the program's end: threads still use them then.
+        weakref.finalize(self, _close_all, self._open).atexit = False
 
     def _reset(self) -> None:
         self._readers: deque[sqlite3.Connection] = deque()
@@ -105,7 +115,8 @@ class Connections:
 
     def after_fork_in_child(self) -> None:
         """Set aside what the parent could not close."""
-        _inherited.extend((self._writer, *self._readers))
+        _inherited.extend(self._open)
+        self._open.clear()
         self._writer = None
         self._reset()
 
@@ -213,12 +224,12 @@ class Connections:
             try:
                 yield reader
             except BaseException:
-                reader.close()  # a connection that failed is not trusted again
+                self._close(reader)  # a connection that failed is not trusted again
                 raise
             if len(self._readers) < _IDLE_READERS:
                 self._readers.append(reader)
             else:
-                reader.close()
+                self._close(reader)
         finally:
             with self._lock:
                 self._lent -= 1
@@ -245,16 +256,14 @@ class Connections:
             return  # closing it would erase it
         with self._lock:
             while self._readers:
-                self._readers.pop().close()
+                self._close(self._readers.pop())
             if self._writer is not None:
-                self._writer.close()
+                self._close(self._writer)
                 self._writer = None
 
-    def __del__(self) -> None:
-        # A manager that nobody closed must not end in Python 3.13's ResourceWarning. Nobody uses the connections now.
-        for connection in (self._writer, *self._readers):
-            if connection is not None:
-                connection.close()
+    def _close(self, connection: sqlite3.Connection) -> None:
+        self._open.discard(connection)
+        connection.close()
 
     def _open_writer(self) -> sqlite3.Connection:
         connection = self._connect()
@@ -269,10 +278,10 @@ class Connections:
             if mode == "wal":  # in the other modes a commit may have to wait, too
                 connection.execute("PRAGMA busy_timeout=0")  # see _patiently()
         except sqlite3.Error as error:
-            connection.close()
+            self._close(connection)
             raise StorageError(f"cannot open the database {self.path!r}: {error}") from error
         except BaseException:
-            connection.close()
+            self._close(connection)
             raise
         self._writer = connection
         self._file = self._identity()
@@ -323,7 +332,7 @@ class Connections:
             )
         try:
             # The timeout comes first: every pragma after it may have to wait for another process.
-            return sqlite3.connect(
+            connection = sqlite3.connect(
                 self.path,
                 timeout=self._busy_timeout,
                 isolation_level=None,
@@ -332,6 +341,8 @@ class Connections:
             )
         except sqlite3.Error as error:
             raise StorageError(f"cannot open the database {self.path!r}: {error}") from error
+        self._open.add(connection)
+        return connection
 
     def _set_journal_mode(self, connection: sqlite3.Connection) -> str:
         """Return the journal mode that is in effect then."""

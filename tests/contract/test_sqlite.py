@@ -203,6 +203,21 @@ def test_a_manager_that_nobody_closes_is_closed(path: Path) -> None:
     assert os.listdir(path.parent) == [path.name]
 
 
+def test_what_is_collected_with_a_manager_is_closed_by_it(path: Path) -> None:
+    """Where it is part of a circle, its connections must not be found first: Python 3.13 warns of such a one."""
+    manager = SQLiteDatabaseManager(path)
+    assert manager.read_workflow("none") is None
+    connections = list(manager._connections._open)
+    circle: list[object] = [manager]
+    circle.append(circle)
+    del manager, circle
+    gc.collect()
+    assert len(connections) == 2
+    for connection in connections:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
+
+
 # --- journal modes ----------------------------------------------------------------------------------------------------
 
 
