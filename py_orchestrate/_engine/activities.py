@@ -212,7 +212,7 @@ class ActivityCalls:
             self._interrupts.check(body.call)
             submitted = Submitted(self, sequence, body, is_shielded=self._interrupts.is_shielded)
             self._submitted.append(submitted)
-            if body.due is not None and self._host.clock.now() < body.due:
+            if body.due is not None and (self._host.clock.now() < body.due or not self._may_try_again(submitted)):
                 submitted.round.end(Later(body, body.record(ActivityStatus.RUNNING, body.due, None), body.due))
                 self._delayed.add(submitted)
             else:
@@ -370,13 +370,17 @@ class ActivityCalls:
         now = self._host.clock.now()
         for submitted in list(self._delayed):
             later = submitted.later
-            if later is not None and later.due <= now:
+            if later is not None and later.due <= now and self._may_try_again(submitted):
                 with self._starting:
                     if self._is_closed:
                         return
                     self._delayed.discard(submitted)
                     submitted.round = Round()
                     self._start(submitted, later.body)
+
+    def _may_try_again(self, submitted: Submitted) -> bool:
+        """Return whether another attempt may begin: not where its run is cancelled, and may be undoing what it did."""
+        return submitted.is_shielded or not self._interrupts.is_cancellation_wanted
 
     def wait_for_submitted(self) -> datetime | None:
         """Wait for what runs: nothing of this run may be running, or be missing, when its end is stored.

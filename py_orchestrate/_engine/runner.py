@@ -154,6 +154,9 @@ class WorkflowRun:
             return self._suspension(next_attempt)
         if next_attempt is not None and self._interrupts.raised is None:
             # A submitted activity is still to be tried again: the end is not the end yet.
+            if self._interrupts.is_cancellation_wanted:
+                self._interrupts.raised = self._interrupts.cancellation()
+                return self._ended(output, error)
             self._interrupts.wake_at = NEVER
             return self._suspension(next_attempt)
         return self._continuation() if begins_anew else self._ended(output, error)

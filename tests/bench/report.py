@@ -74,18 +74,21 @@ done; the processes are ready before the start.""",
 
 # Written by hand, from py-spy, perf and counters on the group commit, on the machine of the results checked in.
 _PROFILES = {
-    "W2": """the one thread that starts the workflows sets the pace, not the workers. Each start is a commit that it
-waits for, and it mostly just misses one: 1.8 commits for a start. A commit of three to four operations, which is one
-statement, takes 0.33 ms by itself and 0.5 to 0.6 ms here, as its thread has to get the interpreter back from eight
-others. With the file in memory it is 1,000 workflows a second: so much is Python's own share. Waiting a moment for
-those who have just been woken, other switch intervals and larger checkpoints were tried, and change nothing.""",
-    "W4": """two commits of 0.2 to 0.3 ms, two hand-overs between threads of 0.04 ms each, and 0.2 ms of Python.""",
+    "W2": """the one thread that starts the workflows sets the pace, not the workers: of 0.75 ms from one start to the
+next, 0.69 are its commit, and it mostly just misses one: 1.9 commits for a start. A commit of 3.7 operations, which is
+one statement, takes 0.31 ms until its thread has got the interpreter back from eight others, and 0.08 ms pass until the
+next one begins. A workflow takes 0.74 ms of processor time, and 0.57 with the file in memory, where 1,700 to 2,000 are
+done in a second: so much is Python's own share. Waiting a moment for those who have just been woken, waking the one
+that starts workflows before the others, leading for more commits, other switch intervals and larger checkpoints were
+tried, and change nothing, or next to nothing.""",
+    "W4": """of 0.62 ms, two commits take 0.44, two hand-overs between threads 0.06, and Python 0.12.""",
     "W6": """of the first orchestrator's time, typing, logging, sqlite3 and json take 20 to 27 ms, and the end of the
 process 7. The rest are about 60 modules of this library, half of it to read them and half to make their classes. What
 few programs need (dataclasses, inspect, decimal, pathlib, asyncio) is imported when it is used first, the engine and
 SQLite when an orchestrator is made, and `import py_orchestrate` alone imports nothing.""",
-    "W8": """an activity takes 0.17 ms of processor time here, 0.05 ms of which is this library's Python (measured with
-a store in memory). The floor, which does nothing else, takes 0.085 ms a row. Both wait for one interpreter.""",
+    "W8": """the floor's threads wait for their commits, and have to be woken after them, which takes longer than the
+commits' work. Here a thread that finds another one storing leaves its outcome there and goes on: an activity takes 0.06
+ms of processor time, and 0.11 where each waits for its own.""",
 }
 
 DURABILITY = Path(__file__).parent / "durability.md"

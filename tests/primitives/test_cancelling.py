@@ -22,6 +22,7 @@ from py_orchestrate import (
     workflow,
 )
 from py_orchestrate.errors import ActivityCancelledError, WorkflowFailedError, WorkflowStateError
+from py_orchestrate.testing.clock import FakeClock
 
 from ..waiting import wait_until
 
@@ -362,3 +363,67 @@ def test_a_cancellation_that_races_with_the_end(memory: MemoryDatabaseManager, o
     assert len(outcomes) == 200
     assert {status for status, _ in outcomes} <= {"done", "cancelled"}
     assert ("cancelled", False) not in outcomes
+
+
+def test_no_attempt_begins_in_a_run_that_is_cancelled(
+    memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator
+) -> None:
+    """What waits for its next attempt is not going on while its effects are undone; what belongs to that is."""
+    clock = FakeClock()
+    later = RetryPolicy(max_attempts=3, initial_interval=100, max_interval=100, backoff=1, jitter=0)
+
+    @activity(retry=later)
+    def fails_at_first(name: str) -> str:
+        ran.append(name)
+        if ran.count(name) < 2:
+            raise ConnectionError(name)
+        return name
+
+    @activity
+    def let_time_pass() -> None:
+        # Both wait for their next attempt.
+        wait_until(lambda: [step["attempt"] for step in runner.get_history("run")][:3:2] == [2, 2])
+        clock.advance(100)
+
+    @workflow
+    def w() -> str:
+        fails_at_first.submit("work")
+        try:
+            durable.wait_for_event("never")
+        except durable.WorkflowCancelled:
+            with durable.shield():
+                undone = fails_at_first.submit("undo")
+                let_time_pass()
+                return undone.result()
+        raise AssertionError
+
+    runner = orchestrator(memory, clock=clock, poll_interval_seconds=0.01)
+    runner.start_workflow(w, workflow_id="run")
+    waits(runner, "run")
+    wait_until(lambda: ran == ["work"])
+    runner.cancel_workflow("run")
+    assert runner.wait_for_workflow("run", 20)["status"] == "cancelled"
+    assert ran == ["work", "undo", "undo"]
+
+
+def test_a_run_that_only_waits_for_another_attempt_is_cancelled(
+    store: BaseDatabaseManager, orchestrator: MakeOrchestrator
+) -> None:
+    """Its code has ended; no attempt begins for a run that is not wanted any more."""
+
+    @activity(retry=RetryPolicy(max_attempts=3, initial_interval=3600, jitter=0))
+    def fails() -> None:
+        ran.append("fails")
+        raise ConnectionError
+
+    @workflow
+    def w() -> str:
+        fails.submit()
+        return "done"
+
+    runner = orchestrator(store)
+    runner.start_workflow(w, workflow_id="run")
+    waits(runner, "run")
+    runner.cancel_workflow("run")
+    assert runner.wait_for_workflow("run", 20)["status"] == "cancelled"
+    assert ran == ["fails"]
