@@ -46,6 +46,8 @@ _NEW_TABLES = {
 LANE = "CASE WHEN request = 'cancel' THEN '' ELSE queue END"
 """The queue that a run waits in; as the index has it, or it would not be used."""
 
+# No table with payloads is WITHOUT ROWID: SQLite would compare a new key with its neighbours' whole rows, and read the
+# megabytes of one run's result for each small step of the run whose id is next to it.
 _TABLES = f"""
 CREATE TABLE workflows (
     position INTEGER PRIMARY KEY,
@@ -104,7 +106,7 @@ CREATE TABLE activity_executions (
     state_data TEXT,
     version TEXT,
     PRIMARY KEY (workflow_id, sequence)
-) WITHOUT ROWID;
+);
 CREATE TABLE orchestrators (
     id TEXT PRIMARY KEY,
     registered_at TEXT NOT NULL,
@@ -118,7 +120,7 @@ CREATE TABLE queue_starts (
     PRIMARY KEY (queue, number)
 ) WITHOUT ROWID;
 CREATE TABLE schedules (
-    id TEXT PRIMARY KEY,
+    id TEXT NOT NULL PRIMARY KEY,
     name TEXT NOT NULL,
     input_data TEXT NOT NULL,
     cron TEXT NOT NULL,
@@ -137,7 +139,7 @@ CREATE TABLE schedules (
     created_at TEXT NOT NULL,
     updated_at TEXT NOT NULL,
     due_at TEXT
-) WITHOUT ROWID;
+);
 CREATE INDEX schedules_due ON schedules (due_at) WHERE due_at IS NOT NULL;
 CREATE TABLE workflow_events (
     workflow_id TEXT NOT NULL REFERENCES workflows (id) ON DELETE CASCADE,
@@ -148,7 +150,7 @@ CREATE TABLE workflow_events (
     sent_at TEXT NOT NULL,
     PRIMARY KEY (workflow_id, position),
     UNIQUE (workflow_id, id)
-) WITHOUT ROWID;
+);
 CREATE TABLE py_orchestrate_versions (version INTEGER PRIMARY KEY, applied_at TEXT NOT NULL);
 """
 

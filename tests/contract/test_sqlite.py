@@ -21,7 +21,17 @@ import pytest
 from py_orchestrate import SQLiteDatabaseManager, WorkflowStatus
 from py_orchestrate.db_manager import _connections
 from py_orchestrate.errors import StorageError
-from py_orchestrate.testing._samples import at, execution, in_thread, instance, race, run_end, run_record, step_record
+from py_orchestrate.testing._samples import (
+    at,
+    event_record,
+    execution,
+    in_thread,
+    instance,
+    race,
+    run_end,
+    run_record,
+    step_record,
+)
 
 from ..children import child
 from ..sqlite_files import CONNECT, descriptors_of, needs_proc, query
@@ -216,6 +226,28 @@ def test_what_is_collected_with_a_manager_is_closed_by_it(path: Path) -> None:
     for connection in connections:
         with pytest.raises(sqlite3.ProgrammingError, match="closed"):
             connection.execute("SELECT 1")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="this system does not count what is read")
+def test_a_small_step_does_not_read_its_neighbours_large_ones(manager: SQLiteDatabaseManager) -> None:
+    """In a table WITHOUT ROWID a new key is compared with whole rows: each small step would read megabytes."""
+    large = f'"{"x" * 5_000_000}"'
+    manager.register_owner("me")
+    for run in "ab":
+        manager.create_workflow(run_record(run, owner="me", epoch=1))
+    manager.record_steps("b", 1, [step_record(0, large)])
+    manager.add_event("b", event_record("large", payload=large))
+    before = bytes_read()
+    for n in range(20):
+        manager.record_steps("a", 1, [step_record(n)])
+        manager.add_event("a", event_record(str(n)))
+    assert bytes_read() - before < len(large)
+
+
+def bytes_read() -> int:
+    """Return how many bytes this process has read from files so far."""
+    with open("/proc/self/io", encoding="ascii") as file:
+        return int(next(line for line in file if line.startswith("rchar")).split()[1])
 
 
 # --- journal modes ----------------------------------------------------------------------------------------------------
