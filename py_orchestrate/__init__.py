@@ -9,6 +9,7 @@ General layout, from the top down; each layer imports only what is below it:
   ``scheduler``, and ``leases`` its signs of life; ``runner`` makes one attempt, whose calls go to ``activities``,
   ``waits``, ``children``, ``choices`` and ``values``, unless ``interrupts`` stops them, and into the ``journal``;
   ``event_loop`` is under async workflows; ``replay`` decides, ``bodies`` runs an activity, perhaps on ``executors``;
+  submitted ones hand their outcomes to the ``outbox``, and end a future of ``rounds``;
   ``workers``, ``time_limits`` and ``exits`` are the threads' life, ``waiters`` those who wait for runs.
 * ``durable``, ``_sagas``, ``decorators``, ``_futures``: what workflow code uses.
 * ``retry``, ``_options``: how an activity is run, and a workflow; ``queues``, ``_cron``: limits and times.

@@ -290,7 +290,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
     ) -> ControlRequest | None:
         """See the base class."""
         rows = [row_from_step(workflow_id, step) for step in steps]
-        new = [row_from_record(child) for child in children] if children else []
+        new = [row_from_record(child) for child in children]
         marks = {}
         if current_activity is not None:
             marks = {"current_activity": current_activity, "updated_at": time_text(datetime.now(UTC))}

@@ -274,23 +274,24 @@ def test_who_wants_to_be_alone_may_ask_again_before_the_leader_has_looked_away(
     assert source.stored == [1, 2]
 
 
-def one_that_is_gone(group: GroupCommit) -> Any:
-    """Return a request that waits among the others, and whose caller does not."""
-    request = _group_commit._Request(put("gone"))
-    request.turn = threading.Lock()
-    request.turn.acquire()
-    group._waiting.append(request)
-    return request
+def three_and_one_that_is_gone(group: GroupCommit) -> tuple[list[Future[Any]], Any]:
+    """Let three threads wait for the leader, and, before the last, a request whose caller does not."""
+    gone = _group_commit._Request(put("gone"))
+    gone.turn = threading.Lock()
+    gone.turn.acquire()
+    submitted = []
+    for n in range(3):
+        if n == 2:
+            group._waiting.append(gone)
+        submitted.append(in_background(partial(group.submit, put(n))))
+        wait_until(lambda n=n: len(group._waiting) == n + 1 + (gone in group._waiting))
+    return submitted, gone
 
 
 def test_who_no_longer_waits_keeps_nobody_asleep(source: Source, group: GroupCommit) -> None:
     """Callers are woken by one another: one whose wait was interrupted during the commit is passed over."""
     with group.alone():
-        submitted = [in_background(partial(group.submit, put(n))) for n in range(2)]
-        wait_until(lambda: len(group._waiting) == 2)
-        gone = one_that_is_gone(group)
-        submitted.append(in_background(partial(group.submit, put(2))))
-        wait_until(lambda: len(group._waiting) == 4)
+        submitted, gone = three_and_one_that_is_gone(group)
         source.before_commit = lambda: group._give_up_turn(gone)
     assert outcomes(submitted) == [0, 1, 2]
 
@@ -299,13 +300,8 @@ def test_who_gives_up_while_it_is_being_woken_wakes_the_next(
     group: GroupCommit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = _group_commit._release
-
     with group.alone():
-        submitted = [in_background(partial(group.submit, put(n))) for n in range(2)]
-        wait_until(lambda: len(group._waiting) == 2)
-        gone = one_that_is_gone(group)
-        submitted.append(in_background(partial(group.submit, put(2))))
-        wait_until(lambda: len(group._waiting) == 4)
+        submitted, gone = three_and_one_that_is_gone(group)
         monkeypatch.setattr(
             _group_commit,
             "_release",

@@ -196,7 +196,7 @@ def test_what_waits_for_a_thread_begins_when_there_may_be_more(gate: threading.E
     pool.stop()
 
 
-def test_work_goes_to_whoever_was_busy_last(gate: threading.Event) -> None:
+def test_work_goes_to_whoever_was_busy_last() -> None:
     """Threads are not made, nor woken in turn, where one is enough: its stack and its caches are warm."""
     pool = WorkerPool("worker", 8)
     names = []
