@@ -126,6 +126,11 @@ def admitted(candidates: Iterable[Candidate], room: Room) -> list[Candidate]:
     return chosen
 
 
+def is_turn_of_overtaken() -> bool:
+    """Return, once in a while, that one that others have overtaken for long is to go before them."""
+    return random.randrange(_OVERTAKEN_ONCE_IN) == 0  # noqa: S311 - no secret
+
+
 def in_turn(
     candidates: Iterable[Candidate], room: Room, overtaken: Callable[[], Sequence[Candidate]]
 ) -> list[Candidate]:
@@ -137,10 +142,10 @@ def in_turn(
         overtaken: Returns those that have waited for long and are the first of their priority.
     """
     chosen = admitted(candidates, room)
-    if chosen and random.randrange(_OVERTAKEN_ONCE_IN) == 0:  # noqa: S311 - no secret
+    if chosen and is_turn_of_overtaken():
         others = [candidate for candidate in overtaken() if candidate not in chosen]
         if others:
-            return admitted([random.choice(others), *chosen], room)  # noqa: S311 - as above
+            return admitted([random.choice(others), *chosen], room)  # noqa: S311 - no secret
     return chosen
 
 

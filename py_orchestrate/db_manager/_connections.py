@@ -52,6 +52,33 @@ def _close_all(connections: set[sqlite3.Connection]) -> None:
         connections.pop().close()
 
 
+def _nobody_joins() -> None:
+    """Add nothing."""
+
+
+class _Patience:
+    """Waits for another process that writes, up to the busy timeout.
+
+    SQLite's own patience sleeps for longer and longer, up to a tenth of a second, and so leaves the file idle, and a
+    process that is unlucky behind, where several write all the time.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._deadline: float | None = None
+        self._pause = _FIRST_PAUSE_SECONDS
+
+    def wait(self, error: sqlite3.Error) -> None:
+        """Wait a moment, after an error; raise it if it says something else, or the time is over."""
+        now = time.monotonic()
+        if self._deadline is None:
+            self._deadline = now + self._seconds
+        if not _is_busy(error) or now >= self._deadline:
+            raise error
+        time.sleep(self._pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+        self._pause = min(self._pause * 1.2, _LONGEST_PAUSE_SECONDS)
+
+
 def _is_busy(error: sqlite3.Error) -> bool:
     """Return whether another process has the file."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -122,18 +149,39 @@ class Connections:
 
     # --- writing: the group commit's leader is alone here -----------------------------------------------------------
 
-    def begin(self) -> sqlite3.Connection:
+    def begin(self, join: Callable[[], None] = _nobody_joins) -> sqlite3.Connection:
         """Begin a write transaction: at once exclusive against other writers, so that it cannot fail half-way.
+
+        Args:
+            join: Is called after each wait for another process.
 
         Raises:
             StorageError: The file was replaced or removed since it was opened.
+            sqlite3.OperationalError: Another process writes for longer than the busy timeout.
         """
         writer = self._ready_writer()
-        self._patiently(writer.execute, "BEGIN IMMEDIATE")
-        return writer
+        patience = _Patience(self._busy_timeout)
+        while True:
+            try:
+                writer.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                patience.wait(error)
+            else:
+                return writer
+            join()
 
-    def merge(self, operations: Sequence[Callable[[Any], Any]], settle: Callable[[list[Any]], None]) -> bool:
+    def merge(
+        self,
+        operations: Sequence[Callable[[Any], Any]],
+        settle: Callable[[list[Any]], None],
+        join: Callable[[], None] = _nobody_joins,
+    ) -> bool:
         """Do the operations in a transaction of one statement, if they can be, and hand their results to ``settle``.
+
+        Args:
+            operations: What to do.
+            settle: Takes the results.
+            join: As for ``begin``; may add to ``operations``.
 
         Returns:
             Whether it was done; where not, nothing was.
@@ -142,49 +190,31 @@ class Connections:
             StorageError: The file was replaced or removed since it was opened.
             sqlite3.OperationalError: Another process writes for longer than the busy timeout.
         """
-        statement = merging.merged(operations)
-        if statement is None:
-            return False
-        writer = self._ready_writer()
-        before = writer.total_changes
-        results = [operation.result for operation in operations]  # type: ignore[attr-defined]  # merged() has looked
-        try:
-            self._patiently(self.commit_merged, writer, statement)
-            settle(results)
-        except sqlite3.Error as error:
-            if _is_busy(error):
-                raise  # it has waited as long as it may
-            return False
-        except BaseException:  # an interrupt, which mostly arrives in the commit, and is raised after it
-            if writer.total_changes != before:
-                settle(results)
-            raise
-        return True
+        patience = _Patience(self._busy_timeout)
+        while (statement := merging.merged(operations)) is not None:
+            writer = self._ready_writer()
+            before = writer.total_changes
+            try:
+                try:
+                    self.commit_merged(writer, statement)
+                except sqlite3.Error as error:
+                    if not _is_busy(error):
+                        return False
+                    patience.wait(error)
+                else:
+                    settle(merging.results(writer, operations))  # type: ignore[arg-type]  # merged() has looked
+                    return True
+            except BaseException:  # an interrupt, which mostly arrives in the commit, and is raised after it
+                if writer.total_changes != before:
+                    settle(merging.results(writer, operations))  # type: ignore[arg-type]
+                raise
+            join()
+        return False
 
     @staticmethod
     def commit_merged(writer: sqlite3.Connection, statement: tuple[str, list[object]]) -> None:
         """Run a statement that is a transaction; as durable as ``commit``."""
         writer.execute(*statement)
-
-    def _patiently(self, action: Callable[..., object], *arguments: object) -> None:
-        """Do what may find that another process writes, as soon as that has ended, within the busy timeout.
-
-        SQLite's own patience sleeps for longer and longer, up to a tenth of a second, and so leaves the file idle, and
-        a process that is unlucky behind, where several write all the time.
-        """
-        deadline = None
-        pause = _FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                action(*arguments)
-            except sqlite3.OperationalError as error:
-                deadline = deadline or time.monotonic() + self._busy_timeout
-                if not _is_busy(error) or time.monotonic() >= deadline:
-                    raise
-            else:
-                return
-            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
-            pause = min(pause * 1.2, _LONGEST_PAUSE_SECONDS)
 
     def _ready_writer(self) -> sqlite3.Connection:
         if self._is_read_only:  # SQLite opens such a file for reading, and never looks again
@@ -276,7 +306,7 @@ class Connections:
             migrate(connection, self.path)
             merging.prepare(connection)
             if mode == "wal":  # in the other modes a commit may have to wait, too
-                connection.execute("PRAGMA busy_timeout=0")  # see _patiently()
+                connection.execute("PRAGMA busy_timeout=0")  # see _Patience
         except sqlite3.Error as error:
             self._close(connection)
             raise StorageError(f"cannot open the database {self.path!r}: {error}") from error
@@ -342,6 +372,7 @@ class Connections:
         except sqlite3.Error as error:
             raise StorageError(f"cannot open the database {self.path!r}: {error}") from error
         self._open.add(connection)
+        connection.execute("PRAGMA temp_store=MEMORY")  # a file takes ten times as long as most of what is put there
         return connection
 
     def _set_journal_mode(self, connection: sqlite3.Connection) -> str:

@@ -42,16 +42,25 @@ Operation = Callable[[Any], Any]
 class TransactionSource(ForkHolder, Protocol):
     """Where the leader gets its transaction from; told of a fork when no transaction is open."""
 
-    def begin(self) -> Any:
-        """Begin a write transaction and return the connection to use."""
+    def begin(self, join: Callable[[], None]) -> Any:
+        """Begin a write transaction and return the connection to use.
+
+        Args:
+            join: Is called when another process has kept this one waiting: it adds what has arrived meanwhile.
+        """
         ...
 
     def commit(self) -> None:
         """Commit durably."""
         ...
 
-    def merge(self, operations: list[Operation], settle: Callable[[list[Any]], None]) -> bool:
+    def merge(self, operations: list[Operation], settle: Callable[[list[Any]], None], join: Callable[[], None]) -> bool:
         """Do all of the operations at once, durably, if they can be, and hand their results to ``settle``.
+
+        Args:
+            operations: What to do.
+            settle: Takes the results.
+            join: As for ``begin``: it may add to ``operations``.
 
         Returns:
             Whether it was done; where not, nothing was.
@@ -195,10 +204,13 @@ class GroupCommit:
 
     def _batch(self, *own: _Request) -> list[_Request]:
         batch = [*own]
+        self._extend(batch)
+        return batch
+
+    def _extend(self, batch: list[_Request]) -> None:
         with self._mutex:
             while self._waiting and len(batch) < self._batch_limit:
                 batch.append(self._waiting.popleft())
-        return batch
 
     def _pass_on(self, own: _Request) -> None:
         """Make the first of those that wait the leader, if any waits."""
@@ -234,20 +246,27 @@ class GroupCommit:
             self._wake([request for request in batch if request.done])  # it may have come in the midst of that
             raise
 
-    def _transact(self, batch: list[_Request]) -> None:
+    def _transact(self, batch: list[_Request], *, may_grow: bool = True) -> None:
         """Run the batch in one transaction, or, where that fails, each in one of its own."""
         settle = partial(self._settle, batch)
+        operations = [request.operation for request in batch]
+
+        def join() -> None:
+            if may_grow:
+                self._extend(batch)
+                operations.extend(request.operation for request in batch[len(operations) :])
+
         try:
-            if self._source.merge([request.operation for request in batch], settle):
+            if self._source.merge(operations, settle, join):
                 return
-            connection = self._source.begin()
+            connection = self._source.begin(join)
         except Exception as error:  # noqa: BLE001 - handed to the callers, each of which raises it
             self._fail(batch, error)
             return
         self._run_in_turn(batch, connection, settle)
         for request in batch:
             if not request.done:
-                self._transact([request])
+                self._transact([request], may_grow=False)
 
     def _run_in_turn(self, batch: list[_Request], connection: Any, settle: Callable[[list[Any]], None]) -> None:
         """Run the operations in the transaction that has begun; where that fails, a lone one fails."""

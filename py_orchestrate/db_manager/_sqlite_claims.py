@@ -68,11 +68,33 @@ _WAKE = """
 UPDATE workflows SET wake_at = NULL, waiting_for = NULL WHERE position IN (
     SELECT position FROM workflows WHERE status = 'processing' AND wake_at <= ? ORDER BY wake_at LIMIT 100)
 """
-_IS_READY = f"EXISTS (SELECT 1 FROM workflows WHERE {_READY})"
-_IS_DUE = "EXISTS (SELECT 1 FROM workflows WHERE status = 'processing' AND wake_at <= ?)"
-_STATE = f"SELECT EXISTS (SELECT 1 FROM orchestrators WHERE id = ?), {_IS_DUE}, {_IS_READY}"
-IS_ANYTHING_DUE = f"{_IS_DUE} OR {_IS_READY}"
-"""Whether a run is ready or due to wake, whoever may take it."""
+IS_READY = f"EXISTS (SELECT 1 FROM workflows WHERE {_READY})"
+IS_DUE = "EXISTS (SELECT 1 FROM workflows WHERE status = 'processing' AND wake_at <= ?)"
+_STATE = f"SELECT EXISTS (SELECT 1 FROM orchestrators WHERE id = ?), {IS_DUE}, {IS_READY}"
+
+_NEXT_OF_LANE = f"""
+SELECT position FROM workflows
+WHERE {_READY} AND {LANE} = '' AND name = lane_name AND (epoch > 0) = :begun ORDER BY priority, position LIMIT 1
+"""
+NEXT_IN_TURN = f"""
+WITH RECURSIVE lane (lane_name) AS (
+    SELECT (SELECT name FROM workflows WHERE {_READY} AND {LANE} = '' ORDER BY name LIMIT 1)
+    UNION ALL
+    SELECT (SELECT name FROM workflows WHERE {_READY} AND {LANE} = '' AND name > lane_name ORDER BY name LIMIT 1)
+    FROM lane WHERE lane_name IS NOT NULL
+)
+SELECT run.position FROM lane JOIN workflows AS run ON run.position = coalesce(
+    ({_NEXT_OF_LANE.replace(":begun", "TRUE")}), ({_NEXT_OF_LANE.replace(":begun", "FALSE")}))
+WHERE lane_name IN (SELECT value FROM json_each(:names))
+ORDER BY run.epoch = 0, run.priority, run.position LIMIT 1
+"""
+"""Which run in no queue goes next, to who can run some names: as ``claim`` decides where nobody is overtaken."""
+_EDGE = f"SELECT name, epoch > 0, priority FROM workflows WHERE {_READY} AND {LANE} = ''"
+CAN_OVERTAKE = f"""
+({_EDGE} ORDER BY name, epoch > 0, priority LIMIT 1)
+<> ({_EDGE} ORDER BY name DESC, epoch > 0 DESC, priority DESC LIMIT 1)
+"""
+"""Whether the runs in no queue differ in anything but their age; only then one can overtake another."""
 _CLAIM = f"""
 UPDATE workflows SET owner = ?, epoch = epoch + 1 WHERE position = ? RETURNING {WORKFLOW_COLUMNS}
 """

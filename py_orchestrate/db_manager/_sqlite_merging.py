@@ -5,20 +5,22 @@ that is executed hands the interpreter to other threads and has to get it back, 
 than what the statement does. So the rows of a batch go into one ``INSERT``, into a temporary view whose triggers do for
 each row what its sort asks for, and which is a transaction of its own.
 
-That is for the common case: the claim is held, nobody has requested anything, the id is free, nothing waits to be
-claimed. A trigger that finds it otherwise refuses, nothing is done, and the batch is run again, operation by operation,
-by what decides each case (``_sqlite_operations.py``, ``_sqlite_claims.py``). So nothing is decided here.
+That is for the common case: the claim is held, nobody has requested anything, the id is free, no time has come that a
+run waits for, and what is claimed in an ended run's place is in no queue and overtakes nobody. A trigger that finds it
+otherwise refuses, nothing is done, and the batch is run again, operation by operation, by what decides each case
+(``_sqlite_operations.py``, ``_sqlite_claims.py``). So nothing is decided here.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ._sqlite_claims import IS_ANYTHING_DUE
+from ..models import WorkflowRecord
+from ._sqlite_claims import CAN_OVERTAKE, IS_DUE, IS_READY, NEXT_IN_TURN
 from ._sqlite_operations import FINISH, HELD, INSERT_WORKFLOW, SIGNAL, UPSERT_STEP
-from ._sqlite_rows import STEP_COLUMNS, WORKFLOW_COLUMNS
+from ._sqlite_rows import STEP_COLUMNS, WORKFLOW_COLUMNS, readable_records
 
 Row = tuple[object, ...]
 
@@ -52,13 +54,32 @@ _END = f"""
 {_bound(FINISH.partition(" RETURNING")[0])};
 {_REFUSE} WHERE changes() <> 1;
 {SIGNAL.replace(":signal", "'workflow:' || NEW.c8").replace(":id", _PARENT)};
-{_REFUSE} WHERE NEW.c10 AND ({IS_ANYTHING_DUE.replace("?", "NEW.c7")})
+{_REFUSE} WHERE {IS_DUE.replace("?", "NEW.c7")}
+"""
+
+# What is claimed is copied as it is then, for who reads it: by that time it may be another's. The owner has its lock
+# and its row, or there would be nobody who notices its death.
+_CLAIMED = "py_orchestrate_claimed"
+_CLAIMED_COLUMNS = WORKFLOW_COLUMNS.replace(" owner, epoch,", " NEW.c10, epoch + 1,")
+_CLAIM = f"""
+{_REFUSE} WHERE {IS_READY} AND (
+    NEW.c11 IS NULL OR NEW.c12 AND {CAN_OVERTAKE} OR NOT EXISTS (SELECT 1 FROM orchestrators WHERE id = NEW.c10));
+INSERT INTO {_CLAIMED} SELECT NEW.c8, position, {_CLAIMED_COLUMNS}
+FROM workflows WHERE {IS_READY} AND position = ({NEXT_IN_TURN.replace(":names", "NEW.c11")});
+UPDATE workflows SET owner = NEW.c10, epoch = epoch + 1
+WHERE position = (SELECT position FROM {_CLAIMED} WHERE instead_of = NEW.c8)
 """
 
 _VIEW = "py_orchestrate_merged"
 _COLUMNS = ", ".join(f"NULL AS c{index}" for index in range(_WIDTH))
-_SORTS = {"run": _bound(INSERT_WORKFLOW), "step": _STEP, "end": _END}
+_SORTS = {
+    "run": _bound(INSERT_WORKFLOW),
+    "step": _STEP,
+    "end": f"{_END}; {_CLAIM}",
+    "forget": f"DELETE FROM {_CLAIMED}",
+}
 _SCHEMA = "".join([
+    f"CREATE TEMP TABLE {_CLAIMED} (instead_of TEXT PRIMARY KEY, position INTEGER, {WORKFLOW_COLUMNS});",
     f"CREATE TEMP VIEW {_VIEW} AS SELECT {_COLUMNS};",
     *(
         f"CREATE TEMP TRIGGER {_VIEW}_{sort} INSTEAD OF INSERT ON {_VIEW} WHEN NEW.c0 = '{sort}' BEGIN {work}; END;"
@@ -66,6 +87,8 @@ _SCHEMA = "".join([
     ),
 ])  # fmt: skip
 _ROW = f"({', '.join('?' * _WIDTH)})"
+_PADDING = [[None] * (_WIDTH - length) for length in range(_WIDTH + 1)]
+_READ_CLAIMED = f"SELECT instead_of, {WORKFLOW_COLUMNS} FROM {_CLAIMED}"
 _INSERTS = [f"INSERT INTO {_VIEW} VALUES {', '.join([_ROW] * rows)}" for rows in range(_MOST_ROWS + 1)]
 
 
@@ -74,24 +97,27 @@ class Mergeable:
 
     Attributes:
         rows: What it does, by the functions below.
-        result: What the operation returns where it is done so.
     """
 
-    __slots__ = ("_operation", "result", "rows")
+    __slots__ = ("_operation", "_result", "rows")
 
     def __init__(self, operation: Callable[[sqlite3.Connection], Any], rows: Sequence[Row], result: object) -> None:
         self._operation = operation
+        self._result = result
         self.rows = rows
-        self.result = result
 
     def __call__(self, connection: sqlite3.Connection) -> Any:
         """Do it by itself."""
         return self._operation(connection)
 
+    def result(self, claimed: Mapping[object, list[WorkflowRecord]]) -> Any:
+        """Return what the operation returns where it was done so, given what was claimed in which run's place."""
+        last = self.rows[-1]
+        return claimed.get(last[8], []) if last[0] == "end" else self._result
+
 
 def prepare(connection: sqlite3.Connection) -> None:
     """Make the view and its triggers, which live as long as the connection."""
-    connection.execute("PRAGMA temp_store=MEMORY")
     connection.executescript(_SCHEMA)
 
 
@@ -105,22 +131,42 @@ def step_row(epoch: int, values: Row) -> Row:
     return ("step", values[0], epoch, *values)
 
 
-def end_row(values: Row, *, claims: bool) -> Row:
-    """Return the row of a run's end, from its values; ``claims`` asks whether there is anything to claim."""
-    return ("end", *values, claims)
+def end_row(values: Row, owner: str, names: str | None, *, overtakes: bool) -> Row:
+    """Return the row of a run's end, in whose place another run is claimed.
+
+    Args:
+        values: The end's.
+        owner: Who claims.
+        names: The workflows that it can run, as JSON; ``None`` if a ready run is to be left to the operation.
+        overtakes: Whether it is the turn of one that others have overtaken.
+    """
+    return ("end", *values, owner, names, overtakes)
 
 
 def merged(operations: Sequence[object]) -> tuple[str, list[object]] | None:
     """Return the statement for all of the operations and its values; ``None`` where one has to be done by itself."""
     values: list[object] = []
     count = 0
+    claims = False
     for operation in operations:
         if not isinstance(operation, Mergeable):
             return None
         for row in operation.rows:
             count += 1
             values += row
-            values += [None] * (_WIDTH - len(row))
-    if not 0 < count <= _MOST_ROWS:
+            values += _PADDING[len(row)]
+        claims = claims or row[0] == "end"
+    if not 0 < count < _MOST_ROWS:
         return None
+    if claims:
+        return _INSERTS[count + 1], ["forget", *_PADDING[1], *values]
     return _INSERTS[count], values
+
+
+def results(connection: sqlite3.Connection, operations: Sequence[Mergeable]) -> list[Any]:
+    """Return what the operations return whose statement was the connection's last one; may be asked again."""
+    claimed: dict[object, list[WorkflowRecord]] = {}
+    if any(operation.rows[-1][0] == "end" for operation in operations):
+        for instead_of, *row in connection.execute(_READ_CLAIMED):
+            claimed[instead_of] = list(readable_records([row]))
+    return [operation.result(claimed) for operation in operations]

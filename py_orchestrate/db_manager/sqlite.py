@@ -12,7 +12,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..errors import ClaimLostError, StorageError
@@ -37,7 +37,7 @@ from . import _sqlite_claims as claims
 from . import _sqlite_merging as merging
 from . import _sqlite_operations as operations
 from . import _sqlite_schedules as schedules
-from ._claims import Claimer
+from ._claims import Claimer, is_turn_of_overtaken
 from ._connections import JOURNAL_MODES, SYNCHRONOUS_LEVELS, Connections, lent
 from ._group_commit import GroupCommit
 from ._owner_locks import OwnerLocks
@@ -105,7 +105,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         )
         self._commits = GroupCommit(self._connections)
         self._locks = None if self._connections.in_memory else OwnerLocks(self.db_path)
-        self._has_backlog = False  # a hint: what waits to be claimed is claimed by the operation itself
+        self._claims_in_person = False  # a hint: what is to be claimed is not to be had in a merged write
         self._connections.prepare()
 
     # --- the two ways to the database -------------------------------------------------------------------------------
@@ -355,15 +355,23 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         queues: Sequence[Queue] = (),
     ) -> list[WorkflowRecord]:
         """See the base class. One commit."""
+        claimer = Claimer.of(owner, names, queues)
         rows: list[tuple[object, ...]] = []
         size = _size_of(end.steps, end.output, end.error, end.custom_status)
-        if not (self._has_backlog or end.children) and size <= merging.LARGEST:
+        if not (self._claims_in_person or end.children) and size <= merging.LARGEST:
             rows = [merging.step_row(epoch, row_from_step(workflow_id, step)) for step in end.steps]
-            rows.append(merging.end_row(values_from_end(workflow_id, epoch, end), claims=True))
+            rows.append(
+                merging.end_row(
+                    values_from_end(workflow_id, epoch, end),
+                    owner,
+                    None if queues else _json_of(claimer.names),
+                    overtakes=is_turn_of_overtaken(),
+                )
+            )
         return self._leave_and_claim(
             lambda connection: operations.finish(connection, workflow_id, epoch, end),
             (workflow_id, epoch),
-            Claimer.of(owner, names, queues),
+            claimer,
             end.finished_at,
             rows,
             size=size,
@@ -383,7 +391,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
             if not leave(connection):
                 return None
             state = claims.state_of(connection, claimer.owner, now)
-            self._has_backlog = state.is_anything
+            self._claims_in_person = state.is_due or (state.is_ready and bool(claimer.queues))
             return claims.claim(connection, claimer, 1, now, state)
 
         claimed = self._write(leave_and_claim, rows, [], size=size)
@@ -615,6 +623,11 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
 
 DatabaseManager = SQLiteDatabaseManager
 """1.0.2's other name for it."""
+
+
+@lru_cache(maxsize=16)
+def _json_of(names: frozenset[str]) -> str:
+    return json.dumps(list(names))
 
 
 def _size_of(steps: Iterable[StepRecord], *others: str | None) -> int:

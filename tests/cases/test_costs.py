@@ -149,7 +149,7 @@ def test_a_replay_of_5000_steps_reads_its_history_with_one_query(statements, tmp
 def test_an_idle_turn_of_the_background_loop_only_reads(statements, tmp_path, orchestrator):
     register()
     runner = orchestrator(SQLiteDatabaseManager(tmp_path / "test.db"), poll_interval_seconds=3600)
-    wait_until(lambda: any("WITH RECURSIVE" in statement for statement in statements))
+    wait_until(lambda: any(statement.startswith("WITH RECURSIVE") for statement in statements))
     loop = runner._engine._recovery
     wait_until(lambda: loop._dozes)
     statements.clear()

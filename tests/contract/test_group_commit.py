@@ -29,13 +29,15 @@ class Source:
         self.begun = 0
         self.commits = 0
         self.on_begin: Callable[[], object] = lambda: None
+        self.while_busy: Callable[[], object] | None = None
         self.before_commit: Callable[[], object] = lambda: None
         self.after_commit: Callable[[], object] = lambda: None
 
-    def begin(self) -> list[Any]:
+    def begin(self, join: Callable[[], None]) -> list[Any]:
         self.begun += 1
         assert self.draft is None, "two transactions at once"
         self.on_begin()
+        self.be_busy(join)
         self.draft = list(self.stored)
         return self.draft
 
@@ -46,12 +48,24 @@ class Source:
         self.commits += 1
         self.after_commit()
 
-    def merge(self, operations: list[Callable[[list[Any]], Any]], settle: Callable[[list[Any]], None]) -> bool:
+    def be_busy(self, join: Callable[[], None]) -> None:
+        """Let another process have the file first, if that is asked for."""
+        if self.while_busy is not None:
+            self.while_busy()
+            join()
+
+    def merge(
+        self,
+        operations: list[Callable[[list[Any]], Any]],
+        settle: Callable[[list[Any]], None],
+        join: Callable[[], None],
+    ) -> bool:
         if not self.merges:
             return False
         assert self.draft is None, "two transactions at once"
         self.begun += 1
         self.on_begin()
+        self.be_busy(join)
         draft = list(self.stored)
         try:
             results = [operation(draft) for operation in operations]
@@ -147,6 +161,56 @@ def test_a_batch_has_a_limit(source: Source) -> None:
     assert outcomes(together(group, [put(n) for n in range(8)])) == list(range(8))
     assert source.stored == list(range(8))
     assert source.commits == 3
+
+
+def arrive_while_busy(source: Source, group: GroupCommit, operations: list[Callable[[list[Any]], Any]]) -> list[Any]:
+    """Submit one operation, and the others while another process has the file; return what they come to."""
+    submitted: list[Future[Any]] = []
+
+    def arrive() -> None:
+        source.while_busy = None
+        for operation in operations[1:]:
+            submitted.append(in_background(partial(group.submit, operation)))
+            wait_until(lambda: len(group._waiting) == len(submitted))
+
+    source.while_busy = arrive
+    first = in_background(partial(group.submit, operations[0]))
+    return [*outcomes([first]), *outcomes(submitted)]
+
+
+def test_what_arrives_while_another_process_writes_shares_the_commit(source: Source, group: GroupCommit) -> None:
+    assert arrive_while_busy(source, group, [put(n) for n in range(5)]) == list(range(5))
+    assert source.stored == list(range(5))
+    assert source.commits == 1
+
+
+def test_a_batch_that_grows_has_a_limit(source: Source) -> None:
+    group = GroupCommit(source, batch_limit=3)
+    assert arrive_while_busy(source, group, [put(n) for n in range(5)]) == list(range(5))
+    assert source.stored == list(range(5))
+    assert source.commits == 2
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_one_that_arrives_and_raises_does_not_harm_its_neighbours(
+    source: Source, group: GroupCommit, place: int
+) -> None:
+    operations = [put(n) for n in range(5)]
+    operations[place] = fail(error := ValueError("mine"))
+    results = arrive_while_busy(source, group, operations)
+    assert results[place] is error
+    assert source.stored == [n for n in range(5) if n != place]
+
+
+@pytest.mark.parametrize("moment", ["before_commit", "after_commit"])
+def test_an_interrupted_leader_leaves_those_who_arrived_to_the_next(
+    source: Source, group: GroupCommit, moment: str
+) -> None:
+    setattr(source, moment, raise_once(KeyboardInterrupt()))
+    results = arrive_while_busy(source, group, [put(n) for n in range(5)])
+    assert isinstance(results[0], KeyboardInterrupt)
+    assert results[1:] == [1, 2, 3, 4]
+    assert source.stored == ([0, 1, 2, 3, 4] if moment == "after_commit" else [1, 2, 3, 4])
 
 
 def test_what_is_returned_is_stored(source: Source, group: GroupCommit) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -11,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from py_orchestrate import SQLiteDatabaseManager
-from py_orchestrate.db_manager import _connections
+from py_orchestrate import Queue, SQLiteDatabaseManager
+from py_orchestrate.db_manager import _claims, _connections, sqlite
+from py_orchestrate.db_manager._group_commit import GroupCommit
 from py_orchestrate.errors import ClaimLostError, StorageError
 from py_orchestrate.models import NEVER, ControlRequest, WorkflowRecord, WorkflowStatus
-from py_orchestrate.testing._samples import in_background, race, run_end, run_record, step_record, suspension
+from py_orchestrate.testing._samples import at, in_background, race, run_end, run_record, step_record, suspension
 
 from ..waiting import wait_until
 
@@ -24,28 +26,32 @@ class Watched:
     """A database manager, and what its writes were: merged, refused, or by themselves."""
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.seen: list[str] = []
         self.after: Callable[[], object] = lambda: None
+        self.seen = self._watch(monkeypatch)
+        self.manager = SQLiteDatabaseManager(path)
+        self.manager.register_owner("me")
+        self.seen.clear()
+
+    def _watch(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        seen: list[str] = []
         commit, merged = _connections.Connections.commit, _connections.Connections.commit_merged
 
         def commit_merged(writer: Any, statement: Any) -> None:
             try:
                 merged(writer, statement)
             except sqlite3.IntegrityError:
-                self.seen.append("refused")
+                seen.append("refused")
                 raise
-            self.seen.append("merged")
+            seen.append("merged")
             self.after()
 
         def commit_alone(connections: Any) -> None:
             commit(connections)
-            self.seen.append("alone")
+            seen.append("alone")
 
         monkeypatch.setattr(_connections.Connections, "commit_merged", staticmethod(commit_merged))
         monkeypatch.setattr(_connections.Connections, "commit", commit_alone)
-        self.manager = SQLiteDatabaseManager(path)
-        self.manager.register_owner("me")
-        self.seen.clear()
+        return seen
 
     def claim(self, workflow_id: str = "run") -> int:
         self.manager.create_workflow(run_record(workflow_id))
@@ -154,18 +160,121 @@ def test_a_run_that_crashed_counts_its_crashes_from_anew_with_a_step(watched: Wa
     assert watched.manager.read_workflow("run").crashes == 0  # type: ignore[union-attr]
 
 
-def test_an_end_claims_what_waits(watched: Watched) -> None:
+@pytest.fixture
+def never_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (sqlite, _claims):
+        monkeypatch.setattr(module, "is_turn_of_overtaken", lambda: False)
+
+
+def test_an_end_claims_what_waits(watched: Watched, never_overtaken: None) -> None:
     epoch = watched.claim()
-    watched.manager.create_workflow(run_record("next"))
+    for workflow_id in ("next", "last"):
+        watched.manager.create_workflow(run_record(workflow_id))
     watched.seen.clear()
     (following,) = watched.end("run", epoch)
-    assert following.id == "next"
-    assert watched.seen == ["refused", "alone"]
-    assert watched.end("next", following.epoch) == []
-    assert watched.seen == ["refused", "alone", "alone"]  # for it has learnt that something waits
-    epoch = watched.claim("last")
-    assert watched.end("last", epoch) == []
+    assert following == watched.manager.read_workflow("next")
+    assert (following.owner, following.epoch) == ("me", 1)
+    assert [each.id for each in watched.end("next", following.epoch)] == ["last"]
+    assert watched.end("last", 1) == []
+    assert watched.seen == ["merged"] * 3
+
+
+def test_ends_of_many_threads_claim_what_waits(watched: Watched, never_overtaken: None) -> None:
+    epochs = [watched.claim(f"run-{n}") for n in range(4)]
+    for n in range(3):
+        watched.manager.create_workflow(run_record(f"next-{n}"))
+    watched.seen.clear()
+    claimed = together(watched, [partial(watched.end, f"run-{n}", epoch) for n, epoch in enumerate(epochs)])
+    assert [[record.id for record in records] for records in claimed] == [["next-0"], ["next-1"], ["next-2"], []]
     assert watched.seen == ["merged"]
+
+
+def test_an_end_leaves_alone_what_is_not_its_to_claim(watched: Watched, never_overtaken: None) -> None:
+    epoch = watched.claim()
+    watched.manager.create_workflow(run_record("unknown", name="unknown"))
+    watched.manager.create_workflow(run_record("queued", queue="mail"))
+    watched.manager.create_workflow(run_record("sleeping", wake_at=at(60)))
+    watched.seen.clear()
+    assert watched.end("run", epoch) == []
+    assert watched.seen == ["merged"]
+
+
+@pytest.mark.parametrize("reason", ["due", "queued", "signed-off"])
+def test_what_an_end_cannot_claim_so_is_left_to_the_operation(
+    watched: Watched, never_overtaken: None, reason: str
+) -> None:
+    epoch = watched.claim()
+    watched.manager.create_workflow(run_record("next", wake_at=at(1) if reason == "due" else None))
+    queues = [Queue("mail")] if reason == "queued" else []
+    watched.seen.clear()
+    if reason == "signed-off":
+        with closing(sqlite3.connect(watched.manager.db_path)) as connection, connection:
+            connection.execute("DELETE FROM orchestrators")
+    end = partial(watched.manager.finish_and_claim, owner="me", names=["greet"], queues=queues)
+    claimed = end("run", epoch, run_end())
+    assert [record.id for record in claimed] == ([] if reason == "signed-off" else ["next"])
+    assert watched.seen == ["refused", "alone"]
+    if claimed:
+        assert end("next", claimed[0].epoch, run_end()) == []
+        assert watched.seen == ["refused", "alone", "alone"]  # for it has learnt that it is of no use
+
+
+@pytest.mark.parametrize("others", [{"priority": 1}, {"name": "other"}, {"epoch": 1}])
+def test_who_may_be_overtaken_has_its_turn(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, others: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(sqlite, "is_turn_of_overtaken", lambda: True)
+    epoch = watched.claim()
+    for n in range(2):
+        watched.manager.create_workflow(run_record(f"next-{n}"))
+    watched.seen.clear()
+    assert [record.id for record in watched.end("run", epoch)] == ["next-0"]
+    assert watched.seen == ["merged"]  # as they are all alike
+    watched.manager.create_workflow(run_record("other", **others))
+    watched.seen.clear()
+    assert len(watched.end("next-0", 1)) == 1
+    assert watched.seen == ["refused", "alone"]
+
+
+def dump(path: str) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return list(connection.iterdump())
+
+
+def create_at_random(manager: SQLiteDatabaseManager, lots: random.Random) -> None:
+    for n in range(lots.randrange(12)):
+        record = run_record(
+            f"other-{n}",
+            name=lots.choice(["greet", "part", "unknown"]),
+            priority=lots.randrange(3),
+            epoch=lots.choice([0, 0, 1]),
+            queue=lots.choice([None, None, "mail"]),
+            wake_at=lots.choice([None, None, at(60)]),
+            owner=lots.choice([None, None, "other"]),
+            request=lots.choice([None, None, ControlRequest.CANCEL]),
+            status=lots.choice([WorkflowStatus.PROCESSING, WorkflowStatus.PROCESSING, WorkflowStatus.PAUSED]),
+        )
+        manager.create_workflow(record)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_merged_claim_is_the_claim_of_the_operation(
+    watched: Watched, tmp_path: Path, never_overtaken: None, seed: int
+) -> None:
+    watched.claim()
+    create_at_random(watched.manager, random.Random(seed))
+    with closing(SQLiteDatabaseManager(tmp_path / "alone.db")) as alone:
+        with closing(sqlite3.connect(watched.manager.db_path)) as source, closing(sqlite3.connect(alone.db_path)) as to:
+            source.backup(to)
+        alone._claims_in_person = True
+        watched.seen.clear()
+        claimed = [
+            manager.finish_and_claim("run", 1, run_end(), owner="me", names=["greet", "part"])
+            for manager in (watched.manager, alone)
+        ]
+        assert watched.seen == ["merged", "alone"]
+        assert claimed[0] == claimed[1]
+        assert dump(watched.manager.db_path) == dump(alone.db_path)
 
 
 def test_an_end_tells_the_parent(watched: Watched) -> None:
@@ -198,6 +307,51 @@ def test_an_interrupt_after_the_commit_stores_nothing_twice(watched: Watched) ->
     assert isinstance(results[0], KeyboardInterrupt)
     assert results[1:] == [None, None]
     assert watched.seen == ["merged"]
+
+
+def test_an_interrupt_after_the_commit_loses_no_claim(watched: Watched, never_overtaken: None) -> None:
+    epochs = [watched.claim(f"run-{n}") for n in range(2)]
+    for n in range(2):
+        watched.manager.create_workflow(run_record(f"next-{n}"))
+    watched.seen.clear()
+    interrupts = [KeyboardInterrupt()]
+
+    def interrupt() -> None:
+        if interrupts:
+            raise interrupts.pop()
+
+    watched.after = interrupt
+    first, second = together(watched, [partial(watched.end, f"run-{n}", epoch) for n, epoch in enumerate(epochs)])
+    assert isinstance(first, KeyboardInterrupt)
+    assert [record.id for record in second] == ["next-1"]
+    assert watched.seen == ["merged"]
+
+
+@pytest.mark.parametrize("size", [10, 100_000], ids=["mergeable", "large"])
+def test_what_arrives_while_another_process_writes_shares_a_commit(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    epoch = watched.claim()
+    extend, sizes = GroupCommit._extend, [0]
+
+    def noting_extend(group: GroupCommit, batch: list[Any]) -> None:
+        extend(group, batch)
+        sizes.append(len(batch))
+
+    monkeypatch.setattr(GroupCommit, "_extend", noting_extend)
+    with closing(sqlite3.connect(watched.manager.db_path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        first = in_background(partial(watched.manager.record_steps, "run", epoch, [step_record(0)]))
+        wait_until(lambda: sizes[-1] == 1)
+        rest = [
+            in_background(partial(watched.manager.record_steps, "run", epoch, [step_record(n, "x" * size)]))
+            for n in range(1, 5)
+        ]
+        wait_until(lambda: sizes[-1] == 5)
+        other.execute("COMMIT")
+    assert [future.result(timeout=10) for future in (first, *rest)] == [None] * 5
+    assert [step.sequence for step in watched.manager.get_steps("run")] == list(range(5))
+    assert len(watched.seen) == 1
 
 
 def test_steps_of_many_threads(watched: Watched) -> None:
