@@ -41,6 +41,9 @@ _FORK_WAIT_SECONDS = 5.0
 # is written meanwhile is lost with what was written before, or, where the file was moved away and back, is not lost.
 _SAME_FILE_SECONDS = 0.005
 
+# To open a temporary file takes ten times as long as most of what a query would put there.
+_TEMPORARY_IN_MEMORY = "PRAGMA temp_store=MEMORY"
+
 _FIRST_PAUSE_SECONDS = 0.0003
 _LONGEST_PAUSE_SECONDS = 0.005
 
@@ -304,6 +307,7 @@ class Connections:
             connection.execute("PRAGMA foreign_keys=ON")
             connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_CHECKPOINT_PAGES}")
             migrate(connection, self.path)
+            connection.execute(_TEMPORARY_IN_MEMORY)  # not before: the indexes of a large file are made in a file
             merging.prepare(connection)
             if mode == "wal":  # in the other modes a commit may have to wait, too
                 connection.execute("PRAGMA busy_timeout=0")  # see _Patience
@@ -352,6 +356,7 @@ class Connections:
         self._refuse_another_file()
         connection = self._connect()
         connection.execute("PRAGMA query_only=ON")
+        connection.execute(_TEMPORARY_IN_MEMORY)
         return connection
 
     def _connect(self) -> sqlite3.Connection:
@@ -372,7 +377,6 @@ class Connections:
         except sqlite3.Error as error:
             raise StorageError(f"cannot open the database {self.path!r}: {error}") from error
         self._open.add(connection)
-        connection.execute("PRAGMA temp_store=MEMORY")  # a file takes ten times as long as most of what is put there
         return connection
 
     def _set_journal_mode(self, connection: sqlite3.Connection) -> str:

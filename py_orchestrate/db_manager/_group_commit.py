@@ -4,7 +4,8 @@ There is no writer thread. A calling thread that finds nobody leading leads: it 
 in one transaction with its own, and so pays for one flush to disk; once more for those that arrived meanwhile, if any
 did; then it hands the lead to the first of those that arrived since. A lone writer therefore costs no hand-over between
 threads, eight of them cost one flush instead of eight, and nobody waits for more than two flushes of others. Where the
-source can do a whole batch at once (``merge``), it is asked to.
+source can do a whole batch at once (``merge``), it is asked to. What arrives while another process keeps the batch
+waiting joins it: the longer the wait, the more is done by one flush.
 
 Those whose operations are done are woken one by another, not all at once: threads that are woken together queue up for
 the interpreter, and each of them pays for two waits then.
