@@ -21,6 +21,11 @@ LONG_WAIT = timedelta(minutes=1)
 _OVERTAKEN_ONCE_IN = 8
 
 
+def is_turn_of_overtaken() -> bool:
+    """Return, once in a while, that one that others have overtaken for long is to go before them."""
+    return random.randrange(_OVERTAKEN_ONCE_IN) == 0  # noqa: S311 - no secret
+
+
 class Claimer(NamedTuple):
     """Who claims.
 
@@ -28,16 +33,18 @@ class Claimer(NamedTuple):
         owner: The orchestrator.
         names: The workflows that it can run.
         queues: The queues that it consumes, by name.
+        serves_overtaken: Whether, this time, one that others have overtaken for long goes before them.
     """
 
     owner: str
     names: frozenset[str]
     queues: Mapping[str, Queue]
+    serves_overtaken: bool
 
     @classmethod
     def of(cls, owner: str, names: Iterable[str], queues: Sequence[Queue]) -> Claimer:
-        """Return who claims."""
-        return cls(owner, frozenset(names), {queue.name: queue for queue in queues})
+        """Return who claims; for one claim, as lots are drawn for it."""
+        return cls(owner, frozenset(names), {queue.name: queue for queue in queues}, is_turn_of_overtaken())
 
     def takes_from(self, queue: str) -> bool:
         """Return whether it takes runs from a queue; ``""`` stands for those in none."""
@@ -126,23 +133,19 @@ def admitted(candidates: Iterable[Candidate], room: Room) -> list[Candidate]:
     return chosen
 
 
-def is_turn_of_overtaken() -> bool:
-    """Return, once in a while, that one that others have overtaken for long is to go before them."""
-    return random.randrange(_OVERTAKEN_ONCE_IN) == 0  # noqa: S311 - no secret
-
-
 def in_turn(
-    candidates: Iterable[Candidate], room: Room, overtaken: Callable[[], Sequence[Candidate]]
+    candidates: Iterable[Candidate], room: Room, claimer: Claimer, overtaken: Callable[[], Sequence[Candidate]]
 ) -> list[Candidate]:
     """Return the candidates that go next.
 
     Args:
         candidates: Those that are ready, in their order.
         room: What there is room for.
+        claimer: Who claims.
         overtaken: Returns those that have waited for long and are the first of their priority.
     """
     chosen = admitted(candidates, room)
-    if chosen and is_turn_of_overtaken():
+    if chosen and claimer.serves_overtaken:
         others = [candidate for candidate in overtaken() if candidate not in chosen]
         if others:
             return admitted([random.choice(others), *chosen], room)  # noqa: S311 - no secret

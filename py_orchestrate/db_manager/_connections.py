@@ -198,19 +198,18 @@ class Connections:
             writer = self._ready_writer()
             before = writer.total_changes
             try:
-                try:
-                    self.commit_merged(writer, statement)
-                except sqlite3.Error as error:
-                    if not _is_busy(error):
-                        return False
-                    patience.wait(error)
-                else:
-                    settle(merging.results(writer, operations))  # type: ignore[arg-type]  # merged() has looked
-                    return True
+                self.commit_merged(writer, statement)
+                settle(merging.results(writer, operations))  # type: ignore[arg-type]  # merged() has looked
+            except sqlite3.Error as error:  # nothing is done; what its triggers have counted as changes says nothing
+                if not _is_busy(error):
+                    return False
+                patience.wait(error)
             except BaseException:  # an interrupt, which mostly arrives in the commit, and is raised after it
                 if writer.total_changes != before:
                     settle(merging.results(writer, operations))  # type: ignore[arg-type]
                 raise
+            else:
+                return True
             join()
         return False
 

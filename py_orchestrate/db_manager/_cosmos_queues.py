@@ -79,7 +79,7 @@ class Places:
             first = {(candidate.is_new, candidate.priority): candidate for candidate in sorted(found, reverse=True)}
             return [candidate for candidate in map(_candidate, late) if candidate in first.values()]
 
-        chosen = in_turn(sorted(found), room, overtaken)
+        chosen = in_turn(sorted(found), room, claimer, overtaken)
         spare = [candidate for candidate in found if candidate not in chosen]
         return [found[candidate] for candidate in (*chosen, *spare)]
 

@@ -16,8 +16,8 @@ Guarantees, which the tests hold it to:
 * An operation that raises does not harm its neighbours: the batch is rolled back and each is run in a transaction of
   its own. A transaction that cannot begin is everybody's error at once, for waiting in turn would take many times as
   long.
-* A caller that is interrupted (Ctrl+C in the main thread), leading or waiting, leaves the others' operations to the
-  next leader.
+* A caller that is interrupted (Ctrl+C in the main thread), leading or waiting, at any line of this module, leaves the
+  others' operations to the next leader, and nobody waiting.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -78,21 +78,22 @@ class _Request:
 
     Attributes:
         next: Whose turn comes when this one's caller has taken its own.
+        heir: Who leads after this one's caller.
         is_given_up: Whether its caller no longer waits for its turn.
     """
 
-    __slots__ = ("done", "error", "is_given_up", "is_large", "leads", "next", "operation", "result", "thread", "turn")
+    __slots__ = ("done", "error", "heir", "is_given_up", "is_large", "next", "operation", "result", "thread", "turn")
 
     def __init__(self, operation: Operation, *, is_large: bool = False) -> None:
         self.operation = operation
         self.is_large = is_large
         self.thread = threading.get_ident()
         self.done = False
-        self.leads = False
         self.result: Any = None
         self.error: BaseException | None = None
         self.turn: threading.Lock | None = None
         self.next: _Request | None = None
+        self.heir: _Request | None = None
         self.is_given_up = False
 
 
@@ -108,7 +109,7 @@ class GroupCommit:
         self._batch_limit = batch_limit
         self._pacing = Pacing(SystemClock())
         self._waiting: deque[_Request] = deque()
-        self._is_led = False
+        self._leader: _Request | None = None
         self._mutex = threading.Lock()  # held for moments only: around the two above
         self._held_for_fork: _Request | None = None
         hold_for_forks(self)
@@ -125,12 +126,12 @@ class GroupCommit:
         request, self._held_for_fork = self._held_for_fork, None
         if request is not None:
             self._source.after_fork_in_parent()
-            self._pass_on(request)
+            self._leave(request)
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's waiting operations, whose threads are not here."""
         self._waiting = deque()
-        self._is_led = False
+        self._leader = None
         self._mutex = threading.Lock()
         self._held_for_fork = None
         self._source.after_fork_in_child()
@@ -145,14 +146,21 @@ class GroupCommit:
         if is_large:
             self._pacing.wait()
         request = _Request(operation, is_large=is_large)
-        self._take_turn(request)
-        if not request.done:
-            try:
-                self._run(self._batch(request), request)
+        batch: list[_Request] = []
+        try:
+            self._take_turn(request)
+            if not request.done:
+                batch.append(request)
+                self._extend(batch)
+                self._run(batch)
                 if self._waiting:  # once more, for it takes time to hand over the lead
-                    self._run(self._batch(), request)
-            finally:
-                self._pass_on(request)
+                    batch = []
+                    self._extend(batch)
+                    self._run(batch)
+                self._leave(request)
+        except BaseException:  # an interrupt, wherever it came
+            self._leave(request, batch)
+            raise
         if request.error is not None:
             raise request.error
         return request.result
@@ -165,92 +173,89 @@ class GroupCommit:
         try:
             yield
         finally:
-            self._pass_on(request)
+            self._leave(request)
 
     def _lead_alone(self, timeout: float = -1) -> _Request | None:
         """Become the leader, not merely done in somebody's transaction; return ``None`` if the time is over before."""
         while True:
             # A fresh one each time: whoever has done the last one may still look at it.
             request = _Request(_nothing)
-            self._take_turn(request, timeout)
+            try:
+                has_turn = self._take_turn(request, timeout)
+            except BaseException:
+                self._leave(request)
+                raise
+            if not has_turn:
+                self._leave(request)
+                return None
             if not request.done:
-                return request if request.leads else None
+                return request
 
-    def _take_turn(self, request: _Request, timeout: float = -1) -> None:
-        """Return when the request is done, or is to lead, or ``timeout`` seconds are over (never, if negative)."""
+    def _take_turn(self, request: _Request, timeout: float = -1) -> bool:
+        """Wait until the request is done, or is to lead, for up to so many seconds; return whether it is."""
         with self._mutex:
-            if not self._is_led:
-                self._is_led = request.leads = True
-                return
+            if self._leader is None:
+                self._leader = request
+                return True
             request.turn = threading.Lock()
             request.turn.acquire()
             self._waiting.append(request)
-        try:
-            if request.turn.acquire(timeout=timeout):
-                _release(request.next)
-                return
-        except BaseException:
-            self._give_up_turn(request)
-            if request.leads:
-                self._pass_on(request)
-            raise
-        self._give_up_turn(request)
-
-    def _give_up_turn(self, request: _Request) -> None:
-        with self._mutex:
-            request.is_given_up = True
-            with contextlib.suppress(ValueError):
-                self._waiting.remove(request)
+        if not request.turn.acquire(timeout=timeout):
+            return False
         _release(request.next)
+        if self._leader is request:
+            with self._mutex:
+                self._waiting.remove(request)
+        return True
 
-    def _batch(self, *own: _Request) -> list[_Request]:
-        batch = [*own]
-        self._extend(batch)
-        return batch
+    def _leave(self, own: _Request, batch: Sequence[_Request] = ()) -> None:
+        """Let nobody wait for a caller that goes: neither its followers nor, after an interrupt, those of its batch.
+
+        Whatever an interrupt has kept it from is done when it is called again.
+
+        Args:
+            own: The caller's request.
+            batch: What the caller was about to do. What is not done of it goes back to the front, in order, for the
+                next leader, but for its own: nobody waits for that.
+        """
+        with self._mutex:
+            own.is_given_up = True
+            if own in self._waiting:
+                self._waiting.remove(own)
+            if self._leader is own:
+                for request in reversed(batch):
+                    if not (request.done or request.is_given_up or request in self._waiting):
+                        self._waiting.appendleft(request)
+                own.heir = self._waiting[0] if self._waiting else None
+                self._leader = own.heir
+        for request in batch:
+            if request.done:
+                _release(request)
+        _release(own.heir)
+        _release(own.next)
 
     def _extend(self, batch: list[_Request]) -> None:
+        """Add those that wait to a batch."""
         with self._mutex:
             while self._waiting and len(batch) < self._batch_limit:
-                batch.append(self._waiting.popleft())
+                batch.append(self._waiting[0])  # in both for a moment, so that an interrupt loses nothing
+                self._waiting.popleft()
 
-    def _pass_on(self, own: _Request) -> None:
-        """Make the first of those that wait the leader, if any waits."""
-        with self._mutex:
-            own.leads = False
-            if not self._waiting:
-                self._is_led = False
-                return
-            following = self._waiting.popleft()
-            following.leads = True
-        assert following.turn is not None  # noqa: S101 - everyone that waits has one
-        following.turn.release()
-
-    def _run(self, batch: list[_Request], own: _Request) -> None:
+    def _run(self, batch: list[_Request]) -> None:
         began = time.monotonic()
-        try:
-            self._transact(batch)
-            small = [request.thread for request in batch if not request.is_large]
-            self._pacing.note_small(small)
-            if len(small) < len(batch):
-                for request in batch:
-                    if request.is_large:
-                        self._pacing.note_large(request.thread, time.monotonic() - began)
-        except BaseException:
-            # An interrupt. What is not done goes back to the front, in order, for the next leader, but for the
-            # interrupted caller's own operation: nobody waits for it.
-            with self._mutex:
-                self._waiting.extendleft(
-                    request
-                    for request in reversed(batch)
-                    if not (request.done or request.is_given_up or request is own)
-                )
-            self._wake([request for request in batch if request.done])  # it may have come in the midst of that
-            raise
+        self._transact(batch)
+        small = [request.thread for request in batch if not request.is_large]
+        self._pacing.note_small(small)
+        if len(small) < len(batch):
+            for request in batch:
+                if request.is_large:
+                    self._pacing.note_large(request.thread, time.monotonic() - began)
 
     def _transact(self, batch: list[_Request], *, may_grow: bool = True) -> None:
         """Run the batch in one transaction, or, where that fails, each in one of its own."""
         settle = partial(self._settle, batch)
         operations = [request.operation for request in batch]
+        began_with = len(batch)
 
         def join() -> None:
             if may_grow:
@@ -260,25 +265,44 @@ class GroupCommit:
         try:
             if self._source.merge(operations, settle, join):
                 return
-            connection = self._source.begin(join)
+            self._run_in_turn(batch, settle, join)
         except Exception as error:  # noqa: BLE001 - handed to the callers, each of which raises it
+            self._put_back(batch, began_with)
             self._fail(batch, error)
             return
-        self._run_in_turn(batch, connection, settle)
         for request in batch:
             if not request.done:
                 self._transact([request], may_grow=False)
 
-    def _run_in_turn(self, batch: list[_Request], connection: Any, settle: Callable[[list[Any]], None]) -> None:
-        """Run the operations in the transaction that has begun; where that fails, a lone one fails."""
+    def _put_back(self, batch: list[_Request], first: int) -> None:
+        """Let those that joined a batch wait again: they have not waited for as long as those who give up."""
+        with self._mutex:
+            for request in reversed(batch[first:]):
+                if not request.is_given_up:
+                    self._waiting.appendleft(request)
+            del batch[first:]
+
+    def _run_in_turn(
+        self, batch: list[_Request], settle: Callable[[list[Any]], None], join: Callable[[], None]
+    ) -> None:
+        """Run the operations in one transaction; where that fails, only a lone one fails.
+
+        Raises:
+            Exception: The transaction could not begin.
+        """
         results = []
+        has_begun = False
         try:
+            connection = self._source.begin(join)
+            has_begun = True
             for request in batch:
                 results.append(request.operation(connection))  # noqa: PERF401 - what is done so far counts below
             self._source.commit()
             settle(results)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:
             self._source.rollback()
+            if not has_begun:
+                raise
             if len(batch) == 1:
                 self._fail(batch, error)
         except BaseException:
@@ -305,7 +329,7 @@ class GroupCommit:
             for request in reversed(batch):
                 is_repeated = is_repeated or request.done
                 request.done = True
-                if request.turn is not None and not (request.leads or request.is_given_up):
+                if request.turn is not None and not (request is self._leader or request.is_given_up):
                     request.next, following = following, request
         # An interrupt has kept the first try from its end; some may have gone on without waking the next.
         if is_repeated:

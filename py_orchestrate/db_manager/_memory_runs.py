@@ -312,7 +312,7 @@ class Runs:
             heads = [head for lane in ready for head in _first_of_each_priority(lane)]
             return [candidate for candidate, run in heads if run.record.updated_at < before]
 
-        return in_turn(candidates, room, overtaken)
+        return in_turn(candidates, room, claimer, overtaken)
 
     def _room(self, claimer: Claimer, queue: str, limit: int, now: datetime) -> Room:
         limits = claimer.queues.get(queue)

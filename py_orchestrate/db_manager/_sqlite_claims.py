@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..models import ControlRequest, WorkflowRecord
 from ._claims import LONG_WAIT, Candidate, Claimer, Room, Usage, in_turn, mixed, room_of
 from ._migrations import LANE
-from ._sqlite_rows import WORKFLOW_COLUMNS, readable_records, time_text
+from ._sqlite_rows import WORKFLOW_COLUMNS, fetch_readable, readable_records, time_text
 
 if TYPE_CHECKING:
     from ..queues import Queue
@@ -189,7 +189,9 @@ def claim(
             lanes.setdefault(queue, []).append((queue, name))
     turns = [_turn(connection, claimer, of_queue, limit, now) for of_queue in lanes.values()]
     rows = [
-        connection.execute(_CLAIM, (claimer.owner, candidate.position)).fetchone() for candidate in mixed(turns, limit)
+        row
+        for candidate in mixed(turns, limit)
+        for row in fetch_readable(connection.execute(_CLAIM, (claimer.owner, candidate.position)))
     ]
     claimed = list(readable_records(rows))
     _note_starts(connection, claimer, claimed, now)
@@ -207,7 +209,7 @@ def _turn(
     if not room.runs:
         return []
     candidates = heapq.merge(*[_heads(connection, lane, room.runs) for lane in lanes])
-    return in_turn(candidates, room, lambda: _overtaken(connection, lanes, now))
+    return in_turn(candidates, room, claimer, lambda: _overtaken(connection, lanes, now))
 
 
 def _room(connection: sqlite3.Connection, claimer: Claimer, queue: str, limit: int, now: datetime) -> Room:

@@ -14,13 +14,13 @@ otherwise refuses, nothing is done, and the batch is run again, operation by ope
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..models import WorkflowRecord
 from ._sqlite_claims import CAN_OVERTAKE, IS_DUE, IS_READY, NEXT_IN_TURN
 from ._sqlite_operations import FINISH, HELD, INSERT_WORKFLOW, SIGNAL, UPSERT_STEP
-from ._sqlite_rows import STEP_COLUMNS, WORKFLOW_COLUMNS, readable_records
+from ._sqlite_rows import STEP_COLUMNS, WORKFLOW_COLUMNS, fetch_readable, readable_records
 
 Row = tuple[object, ...]
 
@@ -38,7 +38,8 @@ def _bound(statement: str, first: int = 1) -> str:
     return "".join(f"{part}NEW.c{first + index}" for index, part in enumerate(parts[:-1])) + parts[-1]
 
 
-_REFUSE = "SELECT RAISE(ABORT, 'not to be merged')"
+_RAISE = "RAISE(ABORT, 'not to be merged')"
+_REFUSE = f"SELECT {_RAISE}"
 
 # A step is stored for a run that is held, as nobody but its holder may, and about which there is nothing to tell.
 _STEP = f"""
@@ -57,10 +58,12 @@ _END = f"""
 {_REFUSE} WHERE {IS_DUE.replace("?", "NEW.c7")}
 """
 
-# What is claimed is copied as it is then, for who reads it: by that time it may be another's. The owner has its lock
-# and its row, or there would be nobody who notices its death.
+# What is claimed is copied as it is then, for who reads it: by that time it may be another's. The copy stays in memory
+# until the next one, so it is not to be large. The owner has its row, or nobody would notice its death.
 _CLAIMED = "py_orchestrate_claimed"
-_CLAIMED_COLUMNS = WORKFLOW_COLUMNS.replace(" owner, epoch,", " NEW.c10, epoch + 1,")
+_CLAIMED_COLUMNS = WORKFLOW_COLUMNS.replace(" owner, epoch,", " NEW.c10, epoch + 1,").replace(
+    " input_data,", f" CASE WHEN length(input_data) > {LARGEST} THEN {_RAISE} ELSE input_data END,"
+)
 _CLAIM = f"""
 {_REFUSE} WHERE {IS_READY} AND (
     NEW.c11 IS NULL OR NEW.c12 AND {CAN_OVERTAKE} OR NOT EXISTS (SELECT 1 FROM orchestrators WHERE id = NEW.c10));
@@ -88,7 +91,7 @@ _SCHEMA = "".join([
 ])  # fmt: skip
 _ROW = f"({', '.join('?' * _WIDTH)})"
 _PADDING = [[None] * (_WIDTH - length) for length in range(_WIDTH + 1)]
-_READ_CLAIMED = f"SELECT instead_of, {WORKFLOW_COLUMNS} FROM {_CLAIMED}"
+_READ_CLAIMED = f"SELECT {WORKFLOW_COLUMNS} FROM {_CLAIMED} WHERE instead_of = ?"
 _INSERTS = [f"INSERT INTO {_VIEW} VALUES {', '.join([_ROW] * rows)}" for rows in range(_MOST_ROWS + 1)]
 
 
@@ -110,10 +113,10 @@ class Mergeable:
         """Do it by itself."""
         return self._operation(connection)
 
-    def result(self, claimed: Mapping[object, list[WorkflowRecord]]) -> Any:
-        """Return what the operation returns where it was done so, given what was claimed in which run's place."""
+    def result_in(self, connection: sqlite3.Connection) -> Any:
+        """Return what the operation returns where it was done so, by the connection's last statement; at any time."""
         last = self.rows[-1]
-        return claimed.get(last[8], []) if last[0] == "end" else self._result
+        return _claimed_instead_of(connection, last[8]) if last[0] == "end" else self._result
 
 
 def prepare(connection: sqlite3.Connection) -> None:
@@ -131,16 +134,16 @@ def step_row(epoch: int, values: Row) -> Row:
     return ("step", values[0], epoch, *values)
 
 
-def end_row(values: Row, owner: str, names: str | None, *, overtakes: bool) -> Row:
+def end_row(values: Row, owner: str, names: str | None, *, serves_overtaken: bool) -> Row:
     """Return the row of a run's end, in whose place another run is claimed.
 
     Args:
         values: The end's.
         owner: Who claims.
         names: The workflows that it can run, as JSON; ``None`` if a ready run is to be left to the operation.
-        overtakes: Whether it is the turn of one that others have overtaken.
+        serves_overtaken: Whether it is the turn of one that others have overtaken.
     """
-    return ("end", *values, owner, names, overtakes)
+    return ("end", *values, owner, names, serves_overtaken)
 
 
 def merged(operations: Sequence[object]) -> tuple[str, list[object]] | None:
@@ -165,8 +168,8 @@ def merged(operations: Sequence[object]) -> tuple[str, list[object]] | None:
 
 def results(connection: sqlite3.Connection, operations: Sequence[Mergeable]) -> list[Any]:
     """Return what the operations return whose statement was the connection's last one; may be asked again."""
-    claimed: dict[object, list[WorkflowRecord]] = {}
-    if any(operation.rows[-1][0] == "end" for operation in operations):
-        for instead_of, *row in connection.execute(_READ_CLAIMED):
-            claimed[instead_of] = list(readable_records([row]))
-    return [operation.result(claimed) for operation in operations]
+    return [operation.result_in(connection) for operation in operations]
+
+
+def _claimed_instead_of(connection: sqlite3.Connection, workflow_id: object) -> list[WorkflowRecord]:
+    return list(readable_records(fetch_readable(connection.execute(_READ_CLAIMED, (workflow_id,)))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
@@ -19,6 +20,8 @@ from ..models import (
 from . import _documents as documents
 
 _logger = logging.getLogger(__name__)
+
+Row = tuple[object, ...]
 
 WORKFLOW_COLUMNS = (
     "id, name, status, input_data, output_data, error_data, error_message, current_activity, owner, epoch, "
@@ -69,6 +72,19 @@ def row_from_record(record: WorkflowRecord) -> tuple[object, ...]:
         time_text(record.created_at),
         time_text(record.updated_at),
     )
+
+
+def fetch_readable(cursor: sqlite3.Cursor) -> list[Row]:
+    """Return the one row of a cursor, if it has one, unless somebody damaged its texts so that they are none."""
+    try:
+        row = cursor.fetchone()
+    except sqlite3.OperationalError as error:
+        if hasattr(error, "sqlite_errorcode"):  # SQLite's own; Python's, where it cannot decode a text, has none
+            raise
+        _logger.warning("a workflow cannot be read: %s; it is passed over", error)
+        cursor.close()
+        return []
+    return [] if row is None else [row]
 
 
 def readable_records(rows: Iterable[Sequence[object]]) -> Iterator[WorkflowRecord]:

@@ -37,7 +37,7 @@ from . import _sqlite_claims as claims
 from . import _sqlite_merging as merging
 from . import _sqlite_operations as operations
 from . import _sqlite_schedules as schedules
-from ._claims import Claimer, is_turn_of_overtaken
+from ._claims import Claimer
 from ._connections import JOURNAL_MODES, SYNCHRONOUS_LEVELS, Connections, lent
 from ._group_commit import GroupCommit
 from ._owner_locks import OwnerLocks
@@ -365,7 +365,7 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
                     values_from_end(workflow_id, epoch, end),
                     owner,
                     None if queues else _json_of(claimer.names),
-                    overtakes=is_turn_of_overtaken(),
+                    serves_overtaken=claimer.serves_overtaken,
                 )
             )
         return self._leave_and_claim(

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from py_orchestrate.db_manager._group_commit import GroupCommit
 from py_orchestrate.testing._samples import in_background, race
 
 from ..children import in_fork
+from ..interrupting import interrupted_at
 from ..waiting import wait_until
 
 
@@ -202,6 +204,22 @@ def test_one_that_arrives_and_raises_does_not_harm_its_neighbours(
     assert source.stored == [n for n in range(5) if n != place]
 
 
+def test_who_joins_a_batch_waits_for_the_file_as_long_as_any(source: Source, group: GroupCommit) -> None:
+    """Those whom the batch began with have waited for long enough; who has joined has not."""
+    join = source.be_busy
+
+    def give_up(add: Callable[[], None]) -> None:
+        join(add)
+        if source.be_busy is not join:
+            source.be_busy = join  # type: ignore[method-assign]
+            raise OSError("locked")
+
+    source.be_busy = give_up  # type: ignore[method-assign]
+    error, *rest = arrive_while_busy(source, group, [put(n) for n in range(5)])
+    assert str(error) == "locked"
+    assert rest == source.stored == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("moment", ["before_commit", "after_commit"])
 def test_an_interrupted_leader_leaves_those_who_arrived_to_the_next(
     source: Source, group: GroupCommit, moment: str
@@ -277,6 +295,45 @@ def test_an_interrupt_while_results_are_given_out_stores_nothing_twice(
     results = outcomes(together(group, [put(n) for n in range(5)]))
     assert sum(isinstance(result, KeyboardInterrupt) for result in results) == 1
     assert source.stored == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["leads", "waits"])
+@pytest.mark.parametrize("source", [False, True], ids=["one-by-one", "merged"], indirect=True)
+def test_an_interrupt_at_any_line_leaves_nobody_waiting(source: Source, waits: bool) -> None:
+    group = GroupCommit(source)
+    for line in count(1):
+        source.stored.clear()
+        others: list[Future[Any]] = []
+
+        def arrive(others: list[Future[Any]] = others) -> None:
+            for n in range(3):
+                others.append(in_background(partial(group.submit, put(n))))
+                wait_until(lambda: len(group._waiting) == len(others) + waits)
+
+        def submit(line: int = line) -> None:
+            interrupted_at(line, [_group_commit.__file__], partial(group.submit, put("interrupted")))
+
+        if waits:
+            with group.alone():
+                future = in_background(submit)
+                wait_until(lambda future=future: group._waiting or future.done())
+                if group._waiting:
+                    arrive()
+        else:
+            source.on_begin = lambda: (setattr(source, "on_begin", lambda: None), arrive())
+            future = in_background(submit)
+        error = future.exception(timeout=10)
+        source.on_begin = lambda: None
+        assert outcomes(others) == list(range(len(others)))
+        assert group.submit(put("last")) == "last"
+        stored = [item for item in source.stored if item != "interrupted"]
+        assert sorted(map(str, stored)) == [*map(str, range(len(others))), "last"]
+        assert source.stored.count("interrupted") <= 1
+        assert (group._leader, len(group._waiting)) == (None, 0)
+        if error is None:
+            assert line > 30
+            return
+        assert isinstance(error, KeyboardInterrupt)
 
 
 def test_an_error_in_the_commit_reaches_every_caller(source: Source, group: GroupCommit) -> None:
@@ -356,7 +413,7 @@ def test_who_no_longer_waits_keeps_nobody_asleep(source: Source, group: GroupCom
     """Callers are woken by one another: one whose wait was interrupted during the commit is passed over."""
     with group.alone():
         submitted, gone = three_and_one_that_is_gone(group)
-        source.before_commit = lambda: group._give_up_turn(gone)
+        source.before_commit = lambda: group._leave(gone)
     assert outcomes(submitted) == [0, 1, 2]
 
 
@@ -369,7 +426,7 @@ def test_who_gives_up_while_it_is_being_woken_wakes_the_next(
         monkeypatch.setattr(
             _group_commit,
             "_release",
-            lambda request: group._give_up_turn(gone) if request is gone else release(request),
+            lambda request: group._leave(gone) if request is gone else release(request),
         )
     assert outcomes(submitted) == [0, 1, 2]
 

@@ -7,18 +7,20 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from py_orchestrate import Queue, SQLiteDatabaseManager
-from py_orchestrate.db_manager import _claims, _connections, sqlite
+from py_orchestrate.db_manager import _claims, _connections, _group_commit
 from py_orchestrate.db_manager._group_commit import GroupCommit
 from py_orchestrate.errors import ClaimLostError, StorageError
 from py_orchestrate.models import NEVER, ControlRequest, WorkflowRecord, WorkflowStatus
 from py_orchestrate.testing._samples import at, in_background, race, run_end, run_record, step_record, suspension
 
+from ..interrupting import interrupted_at
 from ..waiting import wait_until
 
 
@@ -162,8 +164,7 @@ def test_a_run_that_crashed_counts_its_crashes_from_anew_with_a_step(watched: Wa
 
 @pytest.fixture
 def never_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (sqlite, _claims):
-        monkeypatch.setattr(module, "is_turn_of_overtaken", lambda: False)
+    monkeypatch.setattr(_claims, "is_turn_of_overtaken", lambda: False)
 
 
 def test_an_end_claims_what_waits(watched: Watched, never_overtaken: None) -> None:
@@ -219,11 +220,13 @@ def test_what_an_end_cannot_claim_so_is_left_to_the_operation(
         assert watched.seen == ["refused", "alone", "alone"]  # for it has learnt that it is of no use
 
 
-@pytest.mark.parametrize("others", [{"priority": 1}, {"name": "other"}, {"epoch": 1}])
-def test_who_may_be_overtaken_has_its_turn(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch, others: dict[str, Any]
+@pytest.mark.parametrize(
+    ("others", "overtaken"), [({"priority": 1}, "other"), ({"name": "other"}, "next-1"), ({"epoch": 1}, "next-1")]
+)
+def test_who_is_overtaken_has_its_turn(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, others: dict[str, Any], overtaken: str
 ) -> None:
-    monkeypatch.setattr(sqlite, "is_turn_of_overtaken", lambda: True)
+    monkeypatch.setattr(_claims, "is_turn_of_overtaken", lambda: True)
     epoch = watched.claim()
     for n in range(2):
         watched.manager.create_workflow(run_record(f"next-{n}"))
@@ -232,8 +235,32 @@ def test_who_may_be_overtaken_has_its_turn(
     assert watched.seen == ["merged"]  # as they are all alike
     watched.manager.create_workflow(run_record("other", **others))
     watched.seen.clear()
-    assert len(watched.end("next-0", 1)) == 1
+    assert [record.id for record in watched.end("next-0", 1)] == [overtaken]
     assert watched.seen == ["refused", "alone"]
+
+
+def test_large_inputs_are_left_to_the_operation(watched: Watched, never_overtaken: None) -> None:
+    epoch = watched.claim()
+    watched.manager.create_workflow(run_record("next", input='"' + "x" * 5000 + '"'))
+    watched.seen.clear()
+    assert [len(record.input) for record in watched.end("run", epoch)] == [5002]
+    assert watched.seen == ["refused", "alone"]
+
+
+@pytest.mark.parametrize("in_person", [False, True], ids=["merged", "alone"])
+def test_a_damaged_run_holds_up_no_other(
+    watched: Watched, never_overtaken: None, caplog: pytest.LogCaptureFixture, in_person: bool
+) -> None:
+    epochs = [watched.claim(f"run-{n}") for n in range(3)]
+    for n in range(3):
+        watched.manager.create_workflow(run_record(f"next-{n}"))
+    with closing(sqlite3.connect(watched.manager.db_path)) as connection, connection:
+        connection.execute("UPDATE workflows SET input_data = CAST(x'ff' AS TEXT) WHERE id = 'next-1'")
+    watched.manager._claims_in_person = in_person
+    claimed = together(watched, [partial(watched.end, f"run-{n}", epoch) for n, epoch in enumerate(epochs)])
+    assert [[record.id for record in records] for records in claimed] == [["next-0"], [], ["next-2"]]
+    assert "cannot be read" in caplog.text
+    assert all(watched.manager.read_workflow(f"run-{n}").status is WorkflowStatus.DONE for n in range(3))  # type: ignore[union-attr]
 
 
 def dump(path: str) -> list[str]:
@@ -352,6 +379,37 @@ def test_what_arrives_while_another_process_writes_shares_a_commit(
     assert [future.result(timeout=10) for future in (first, *rest)] == [None] * 5
     assert [step.sequence for step in watched.manager.get_steps("run")] == list(range(5))
     assert len(watched.seen) == 1
+
+
+@pytest.mark.parametrize("is_refused", [False, True], ids=["merged", "refused"])
+def test_an_interrupt_at_any_line_loses_nothing_that_was_told_of(watched: Watched, is_refused: bool) -> None:
+    files = [_connections.__file__, _group_commit.__file__]
+    manager = watched.manager
+    if is_refused:
+        manager.create_workflow(run_record("taken"))
+    for line in count(1):
+        ids = [f"{line}-{n}" for n in range(3)]
+
+        def interrupted(line: int = line) -> None:
+            interrupted_at(line, files, partial(manager.create_workflow, run_record(f"{line}-interrupted")))
+
+        def create(workflow_id: str) -> None:
+            assert manager.create_workflow(run_record("taken" if is_refused else workflow_id)) is None or is_refused
+            manager.create_workflow(run_record(workflow_id))
+
+        with manager._commits.alone():
+            first = in_background(interrupted)
+            wait_until(lambda first=first: manager._commits._waiting or first.done())
+            rest = [in_background(partial(create, workflow_id)) for workflow_id in ids]
+            wait_until(lambda first=first: len(manager._commits._waiting) == 3 + (not first.done()))
+        error = first.exception(timeout=10)
+        assert [future.exception(timeout=10) for future in rest] == [None] * 3
+        assert {*ids} <= {record.id for record in manager.page_workflows(limit=10)}
+        if error is None:
+            assert manager.read_workflow(f"{line}-interrupted") is not None
+            assert line > 50
+            return
+        assert isinstance(error, KeyboardInterrupt)
 
 
 def test_steps_of_many_threads(watched: Watched) -> None:
