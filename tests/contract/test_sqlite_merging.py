@@ -190,6 +190,14 @@ def test_ends_of_many_threads_claim_what_waits(watched: Watched, never_overtaken
     assert watched.seen == ["merged"]
 
 
+def test_an_end_claims_who_came_first_whatever_its_name(watched: Watched, never_overtaken: None) -> None:
+    epoch = watched.claim()
+    watched.manager.create_workflow(run_record("first", name="zebra"))
+    watched.manager.create_workflow(run_record("second", name="ant"))
+    end = watched.manager.finish_and_claim("run", epoch, run_end(), owner="me", names=["ant", "greet", "zebra"])
+    assert [record.id for record in end] == ["first"]
+
+
 def test_an_end_leaves_alone_what_is_not_its_to_claim(watched: Watched, never_overtaken: None) -> None:
     epoch = watched.claim()
     watched.manager.create_workflow(run_record("unknown", name="unknown"))
@@ -385,31 +393,59 @@ def test_what_arrives_while_another_process_writes_shares_a_commit(
 def test_an_interrupt_at_any_line_loses_nothing_that_was_told_of(watched: Watched, is_refused: bool) -> None:
     files = [_connections.__file__, _group_commit.__file__]
     manager = watched.manager
-    if is_refused:
-        manager.create_workflow(run_record("taken"))
+    taken = run_record("taken")
+    manager.create_workflow(taken)
+
+    def create(workflow_id: str) -> bool:
+        return manager.create_workflow(run_record(workflow_id)) is None
+
     for line in count(1):
         ids = [f"{line}-{n}" for n in range(3)]
-
-        def interrupted(line: int = line) -> None:
-            interrupted_at(line, files, partial(manager.create_workflow, run_record(f"{line}-interrupted")))
-
-        def create(workflow_id: str) -> None:
-            assert manager.create_workflow(run_record("taken" if is_refused else workflow_id)) is None or is_refused
-            manager.create_workflow(run_record(workflow_id))
-
+        name = f"{line}-interrupted"
         with manager._commits.alone():
-            first = in_background(interrupted)
+            first = in_background(partial(interrupted_at, line, files, partial(create, name)))
             wait_until(lambda first=first: manager._commits._waiting or first.done())
-            rest = [in_background(partial(create, workflow_id)) for workflow_id in ids]
-            wait_until(lambda first=first: len(manager._commits._waiting) == 3 + (not first.done()))
+            rest = [in_background(partial(create, each)) for each in [*ids, *["taken"] * is_refused]]
+            expected = len(rest) + (not first.done())
+            wait_until(lambda expected=expected: len(manager._commits._waiting) == expected)
         error = first.exception(timeout=10)
-        assert [future.exception(timeout=10) for future in rest] == [None] * 3
-        assert {*ids} <= {record.id for record in manager.page_workflows(limit=10)}
+        assert [future.result(timeout=10) for future in rest] == [True] * 3 + [False] * is_refused
+        stored = {record.id for record in manager.page_workflows(limit=10)}
+        assert {*ids} <= stored
         if error is None:
-            assert manager.read_workflow(f"{line}-interrupted") is not None
+            assert name in stored
             assert line > 50
             return
         assert isinstance(error, KeyboardInterrupt)
+
+
+def test_merged_ends_beside_other_operations_claim_what_is_theirs(watched: Watched, never_overtaken: None) -> None:
+    manager = watched.manager
+    epochs = [watched.claim(f"run-{n}") for n in range(4)]
+    for n in range(4):
+        manager.create_workflow(run_record(f"next-{n}"))
+    ends = [partial(watched.end, f"run-{n}", epoch) for n, epoch in enumerate(epochs)]
+    steps = [partial(manager.record_steps, "run-3", epochs[3], [step_record(n)]) for n in range(2)]
+    watched.seen.clear()
+    first = together(watched, [steps[0], ends[0], ends[1], steps[1]])
+    assert [[record.id for record in first[n]] for n in (1, 2)] == [["next-0"], ["next-1"]]
+    second = together(watched, [ends[2], steps[0], partial(manager.create_workflow, run_record("new"))])
+    assert [record.id for record in second[0]] == ["next-2"]
+    assert watched.seen == ["merged", "refused", "alone"]  # for a step that is stored stays as it is
+    assert [record.id for record in ends[3]()] == ["next-3"]
+    with manager._commits.alone():
+        copies = manager._connections.begin().execute("SELECT count(*) FROM py_orchestrate_claimed").fetchone()[0]
+        manager._connections.rollback()
+    assert copies == 1  # what was claimed before is forgotten
+
+
+@pytest.mark.parametrize("number", [62, 63, 64, 65, 130])
+def test_batches_of_any_size(watched: Watched, number: int) -> None:
+    watched.claim()
+    creates = [partial(watched.manager.create_workflow, run_record(f"new-{n}")) for n in range(number - 2)]
+    results = together(watched, [*creates, partial(watched.end, "run", 1), creates[0]])
+    assert results[:-2] == [None] * (number - 2)
+    assert len(watched.manager.list_workflows()) == number - 1
 
 
 def test_steps_of_many_threads(watched: Watched) -> None:
