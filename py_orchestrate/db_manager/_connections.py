@@ -87,6 +87,28 @@ def _is_busy(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
+def _absolute(path: str) -> str:
+    """Return the path from the root on, links and all."""
+    if os.path.isabs(path):
+        return path
+    try:
+        return os.path.join(os.getcwd(), path)
+    except OSError as error:
+        raise StorageError(
+            f"cannot open the database {path!r}: the program's working folder is not there any more ({error}); give an "
+            "absolute path"
+        ) from error
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return what tells the file that has the path now from any other; ``None`` where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 @contextlib.contextmanager
 def lent(connection: sqlite3.Connection) -> Iterator[None]:
     """Lend the writing connection to a user's code, inside of a transaction that it cannot end."""
@@ -106,8 +128,11 @@ class Connections:
     """Opens, lends and closes the connections, and is the group commit's source of transactions."""
 
     def __init__(self, path: str, *, journal_mode: str, synchronous: str, busy_timeout: float) -> None:
-        self.path = path
         self.in_memory = path == ":memory:"
+        # Once, because the program may change its folder; and what lies beside the file bears the file's own name,
+        # whatever links led there, as SQLite's log does. The way that was given is kept to see where it leads later.
+        self._given = path if self.in_memory else _absolute(path)
+        self.path = path if self.in_memory else os.path.realpath(self._given)
         self._journal_mode = journal_mode
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout
@@ -317,7 +342,7 @@ class Connections:
             self._close(connection)
             raise
         self._writer = connection
-        self._file = self._identity()
+        self._file = _identity(self.path)
         self._looked_at = -1.0
         self._is_read_only = not self.in_memory and not os.access(self.path, os.W_OK)
         return connection
@@ -330,20 +355,12 @@ class Connections:
         """
         return "EXTRA" if mode == "delete" and self._synchronous == "FULL" else self._synchronous
 
-    def _identity(self) -> tuple[int, int] | None:
-        """Return what tells the file that has the path now from any other; ``None`` where there is none."""
-        try:
-            found = os.stat(self.path)
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
-
     def _refuse_another_file(self) -> None:
         """Raise where what would be written would be lost: SQLite goes on with the file that it has opened."""
         now = time.monotonic()
         if self.in_memory or now - self._looked_at < _SAME_FILE_SECONDS:
             return
-        if self._identity() != self._file:
+        if _identity(self._given) != self._file:
             raise StorageError(
                 f"the database file {self.path!r} was replaced or removed while it was open, so nothing is written: "
                 "put it back, or stop this program and start it again"
@@ -359,7 +376,7 @@ class Connections:
         return connection
 
     def _connect(self) -> sqlite3.Connection:
-        folder = os.path.dirname(os.path.abspath(self.path))
+        folder = os.path.dirname(self.path)
         if not self.in_memory and not os.path.isdir(folder):
             raise StorageError(
                 f"cannot open the database {self.path!r}: the folder {folder!r} does not exist; create it"

@@ -72,6 +72,8 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
 
     Args:
         db_path: The file; made if it is not there. ``":memory:"`` keeps everything in this process's memory, for tests.
+            It is looked up once, so that a relative path stays what it is when the program changes its folder, and
+            processes that name one file in different ways, through symbolic links too, share it.
         journal_mode: ``"WAL"`` (default): needs a local disk. ``"DELETE"``, ``"TRUNCATE"`` or ``"PERSIST"`` where the
             file lies on a network file system.
         synchronous: ``"FULL"`` (default): a commit is on the disk before it is acknowledged, in every journal mode:
@@ -82,7 +84,8 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
     Raises:
         StorageError: The file cannot be opened; the message says why.
         DatabaseVersionError: The file was written by a newer version, or is another program's.
-        ValueError: An option has a value that is not listed above.
+        ValueError: An option has a value that is not listed above, or the path is one of SQLite's URIs.
+        TypeError: The path is none.
     """
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"leases", "waiting", "transactions", "queues", "schedules"})
@@ -95,16 +98,14 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         synchronous: str = "FULL",
         busy_timeout_seconds: float = 60.0,
     ) -> None:
-        self.db_path = os.fspath(db_path)
+        self.db_path = _checked_path(db_path)
         _check_option("journal_mode", journal_mode, JOURNAL_MODES)
         _check_option("synchronous", synchronous, SYNCHRONOUS_LEVELS)
-        if not isinstance(self.db_path, str) or not self.db_path or "\0" in self.db_path:
-            raise ValueError(f"db_path is the path of a file or ':memory:', not {self.db_path!r}")
         self._connections = Connections(
             self.db_path, journal_mode=journal_mode, synchronous=synchronous, busy_timeout=busy_timeout_seconds
         )
         self._commits = GroupCommit(self._connections)
-        self._locks = None if self._connections.in_memory else OwnerLocks(self.db_path)
+        self._locks = None if self._connections.in_memory else OwnerLocks(self._connections.path)
         self._claims_in_person = False  # a hint: what is to be claimed is not to be had in a merged write
         self._connections.prepare()
 
@@ -638,6 +639,35 @@ def _size_of(steps: Iterable[StepRecord], *others: str | None) -> int:
     for payload in others:
         size += len(payload or "")
     return size
+
+
+def _checked_path(db_path: object) -> str:
+    """Return the path as a text.
+
+    Raises:
+        TypeError: It is no path.
+        ValueError: It is a path that no file can have, or one of SQLite's URIs.
+    """
+    if not isinstance(db_path, str | bytes | os.PathLike):
+        raise TypeError(f"db_path is the path of a file or ':memory:', not {type(db_path).__name__}")
+    path = os.fspath(db_path)
+    if not isinstance(path, str) or not path or "\0" in path or not _is_encodable(path):
+        raise ValueError(f"db_path is the path of a file or ':memory:', not {path!a}")
+    # Only some builds of SQLite take them, and what they name may be a memory that no second connection sees.
+    if path.startswith("file:"):
+        raise ValueError(
+            f"db_path is the plain path of a file or ':memory:', not an SQLite URI as {path!r}; a file whose name "
+            f"begins so is {os.path.join('.', path)!r}"
+        )
+    return path
+
+
+def _is_encodable(path: str) -> bool:
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_option(option: str, value: str, allowed: Sequence[str]) -> None:
