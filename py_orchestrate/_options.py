@@ -95,6 +95,17 @@ class ActivityOptions(NamedTuple):
 NO_OPTIONS: Final = ActivityOptions()
 
 
+class _NotGiven:
+    """Stands for ``None`` where a workflow may have a parameter of the option's name, which ``None`` is given to."""
+
+    def __repr__(self) -> str:
+        """Return what it comes to, for ``help()``."""
+        return "None"
+
+
+NOT_GIVEN: Final[Any] = _NotGiven()
+
+
 class RunOptions(NamedTuple):
     """The options of one run.
 

@@ -9,7 +9,7 @@ from ._clock import Clock
 from ._context import current_scope
 from ._engine.engine import Engine
 from ._ids import new_workflow_id
-from ._options import NO_RUN_OPTIONS, RunOptions
+from ._options import NO_RUN_OPTIONS, NOT_GIVEN, RunOptions
 from ._registry import WorkflowRegistry
 from .errors import WorkflowConflictError
 from .models import WorkflowRecord, WorkflowStatus
@@ -34,12 +34,12 @@ class Starts:
             workflow: The decorated function or its registered name.
             args: The workflow's positional arguments.
             kwargs: Its keyword arguments.
-            given: The options by name, ``None`` where one is not given; or the arguments of parameters that have their
-                names.
+            given: The options by name, ``NOT_GIVEN`` where one is not given; or the arguments of parameters that have
+                their names, of which ``None`` may be one.
         """
         name = name_of(workflow)
         run_options: RunOptions = getattr(workflow, "run_options", NO_RUN_OPTIONS)
-        options = {option: value for option, value in given.items() if value is not None}
+        options = {option: value for option, value in given.items() if value is not NOT_GIVEN}
         if options:
             names = self._registry.workflow_definition(name).parameters.names
             for option in options.keys() & set(names):  # never take away what the workflow has a parameter for

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from ._options import NO_RUN_OPTIONS
+from ._options import NO_RUN_OPTIONS, NOT_GIVEN
 from .errors import WorkflowNotFoundError
 
 if TYPE_CHECKING:
@@ -234,12 +234,12 @@ class Orchestrator:
         workflow: str | Callable[..., Any],
         /,
         *args: Any,
-        workflow_id: str | None = None,
-        timeout: float | timedelta | None = None,
-        queue: str | None = None,
-        priority: int | None = None,
-        delay: float | timedelta | None = None,
-        deduplication_key: str | None = None,
+        workflow_id: str | None = NOT_GIVEN,
+        timeout: float | timedelta | None = NOT_GIVEN,
+        queue: str | None = NOT_GIVEN,
+        priority: int | None = NOT_GIVEN,
+        delay: float | timedelta | None = NOT_GIVEN,
+        deduplication_key: str | None = NOT_GIVEN,
         **kwargs: Any,
     ) -> WorkflowHandle:
         """Start a workflow, or find the run that has the id or the deduplication key.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,37 @@ def test_a_parameter_may_have_any_name(
         assert runner.start_workflow("w", **{name: "Eve"}).result(10) == ["Eve", 2]
     # And outside of a workflow, where they are plain calls.
     assert act(**{name: 1}) == act(1) == act.submit(**{name: 1}).result() == plain(**{name: 1}) == [1, 2]
+
+
+OPTIONS = ["workflow_id", "timeout", "queue", "priority", "delay", "deduplication_key"]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_none_is_an_argument_like_any_other(
+    memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, name: str
+) -> None:
+    plain = workflow("w")(with_parameter(name))
+    runner = orchestrator(memory)
+
+    @workflow
+    def starts() -> str:
+        return runner.start_workflow("w", **{name: None}).id
+
+    assert runner.start_workflow(plain, **{name: None}).result(10) == [None, 2]
+    assert runner.start_workflow(plain, 1, other=None).result(10) == [1, None]
+    assert runner.start_workflow(plain.options(**{name: None}), 1).result(10) == [1, 2]  # type: ignore[arg-type]
+    assert runner.get_handle(runner.start_workflow(starts).result(10)).result(10) == [None, 2]
+
+
+def test_no_option_is_the_same_as_none(memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator) -> None:
+    @workflow
+    def w(n: int) -> int:
+        return n
+
+    runner = orchestrator(memory)
+    assert runner.start_workflow(w, 1, **dict.fromkeys(OPTIONS)).result(10) == 1
+    shown = inspect.signature(Orchestrator.start_workflow).parameters
+    assert [str(shown[name]).partition(" = ")[2] for name in OPTIONS] == ["None"] * 6  # as help() has it, too
 
 
 def positional_only(a: Any, b: Any = 2, /, c: Any = 3) -> list[Any]:
