@@ -269,8 +269,10 @@ class Engine:
         """
         self._check_accepting(record.queue)
         history: dict[str, Any] = {"steps": steps, "events": events} if steps or events else {}
-        # What belongs to a queue is subject to its limits, and so is claimed as any other.
-        if record.queue is not None or record.wake_at is not None or not self._reserve_one():
+        # What belongs to a queue is subject to its limits, and so is claimed as any other; and what is not registered
+        # here, as the workflow of a restarted run need not be, is for those that have it.
+        is_for_any = record.queue is None and record.wake_at is None and record.name in self.registry.workflows
+        if not is_for_any or not self._reserve_one():
             existing = self.database.create_workflow(record, **history)
             if record.wake_at is not None:
                 self._recovery.expect(record.wake_at)

@@ -333,6 +333,26 @@ def test_a_shared_failure_stays_one(memory: MemoryDatabaseManager, orchestrator:
     assert ran == {"a": 1, "b": 2}
 
 
+@BOTH
+def test_a_restart_where_the_workflow_is_not_registered_is_for_those_that_have_it(
+    database: BaseDatabaseManager, orchestrator: MakeOrchestrator, act: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    @workflow
+    def w() -> list[Any]:
+        return [act("a"), act("b")]
+
+    runner = orchestrator(database)
+    handle = runner.start_workflow(w)
+    assert handle.result(10) == ["a", "b"]
+    registered = get_registry().workflows.pop("w")
+    again = runner.restart_workflow(handle.id, 1)
+    wait_until(lambda: "whose names nobody has registered here: 'w'" in caplog.text)
+    assert again.status()["status"] == "processing"
+    get_registry().workflows["w"] = registered
+    assert again.result(10) == ["a", "b"]
+    assert ran == {"a": 1, "b": 2}
+
+
 # --- running out of time ----------------------------------------------------------------------------------------------
 
 
