@@ -6,7 +6,6 @@ workflows and then only shows its help, or a web application's process that only
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -22,6 +21,7 @@ from ._registry import WorkflowRegistry
 from ._results import Results
 from ._schedules import Schedules
 from ._starts import Starts
+from ._times import interval_of
 from ._views import Views
 from .db_manager.base import BaseDatabaseManager
 from .db_manager.sqlite import SQLiteDatabaseManager
@@ -68,10 +68,8 @@ def assemble(
         StorageError: As above.
     """
     check_count("max_workers", max_workers, 1)
-    if not poll_interval_seconds > 0:
-        raise ValueError(f"poll_interval_seconds must be positive, not {poll_interval_seconds}")
-    if not 0 < lease_seconds < math.inf:
-        raise ValueError(f"lease_seconds must be positive and finite, not {lease_seconds}")
+    poll_interval_seconds = interval_of(poll_interval_seconds, "poll_interval_seconds", may_be_endless=True)
+    lease_seconds = interval_of(lease_seconds, "lease_seconds")
     check_count("max_recoveries", max_recoveries, 0, or_none=True)
     check_count("max_payload_bytes", max_payload_bytes, 1, or_none=True)
     if db_manager is not None and not isinstance(db_manager, BaseDatabaseManager):

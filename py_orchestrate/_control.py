@@ -20,7 +20,7 @@ from ._failures import origin_of_failure
 from ._identifiers import check_name, check_workflow_id
 from ._ids import new_workflow_id
 from ._options import check_count
-from ._times import seconds_of, utc_of
+from ._times import limited_seconds_of, utc_of
 from .db_manager.base import BaseDatabaseManager
 from .errors import WorkflowConflictError, WorkflowNotFoundError, WorkflowStateError
 from .models import (
@@ -123,7 +123,9 @@ class Control:
         if isinstance(older_than, datetime):
             before = utc_of(older_than, "purge_workflows()")
         else:
-            before = self._clock.now() - timedelta(seconds=seconds_of(older_than, "the age for purge_workflows()"))
+            before = self._clock.now() - timedelta(
+                seconds=limited_seconds_of(older_than, "the age for purge_workflows()")
+            )
         check_count("limit", limit, 0, or_none=True)
         wanted = None if status is None else WorkflowStatus(status)
         if wanted is not None and not wanted.is_final:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 from ._context import current_scope
@@ -16,6 +17,7 @@ from ._engine.rounds import Bell
 from ._failures import decode_failure, summarize_failure
 from ._identifiers import check_workflow_id
 from ._registry import WorkflowRegistry
+from ._times import timeout_of
 from .db_manager.base import BaseDatabaseManager
 from .errors import DurableCallError, WorkflowFailedError, WorkflowNotFoundError
 from .models import WorkflowRecord, WorkflowStatus
@@ -36,11 +38,12 @@ class Results:
         self._registry = registry
         self._serializer = serializer
 
-    def wait(self, workflow_id: str, timeout: float | None) -> WorkflowRecord:
+    def wait(self, workflow_id: str, timeout: float | timedelta | None) -> WorkflowRecord:
         """See ``Orchestrator.wait_for_workflow``."""
         check_workflow_id(workflow_id)
+        seconds = timeout_of(timeout, "the timeout of a wait")
         ended_here = Bell()
-        pauses = _pauses(timeout)
+        pauses = _pauses(seconds)
         with self._engine.waiting_for(workflow_id, ended_here.ring) as waiter:
             if self._engine.is_under_way(workflow_id):  # no need to look: it tells, as those do that end very soon
                 ended_here.wait(next(pauses, 0.0))
@@ -49,14 +52,15 @@ class Results:
                 record = self._database.read_workflow(workflow_id)
                 if (found := self._ended(workflow_id, record)) is not None:
                     return found
-                ended_here.wait(self._next(pauses, record, timeout))
+                ended_here.wait(self._next(pauses, record, seconds))
             return waiter.record
 
-    async def wait_async(self, workflow_id: str, timeout: float | None) -> WorkflowRecord:
+    async def wait_async(self, workflow_id: str, timeout: float | timedelta | None) -> WorkflowRecord:
         """See ``Orchestrator.wait_async``."""
         import asyncio  # it is imported where somebody awaits
 
         check_workflow_id(workflow_id)
+        seconds = timeout_of(timeout, "the timeout of a wait")
         scope = current_scope()
         if scope is not None and scope.is_async:
             raise DurableCallError(
@@ -69,14 +73,14 @@ class Results:
             with contextlib.suppress(RuntimeError):  # the loop may be closed by now
                 loop.call_soon_threadsafe(ended_here.set)
 
-        pauses = _pauses(timeout)
+        pauses = _pauses(seconds)
         with self._engine.waiting_for(workflow_id, notify) as waiter:
             while waiter.record is None:
                 ended_here.clear()
                 record = await asyncio.to_thread(self._database.read_workflow, workflow_id)
                 if (found := self._ended(workflow_id, record)) is not None:
                     return found
-                pause = self._next(pauses, record, timeout)
+                pause = self._next(pauses, record, seconds)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(ended_here.wait(), pause)
             return waiter.record
@@ -117,8 +121,8 @@ class Results:
         if pause is None:
             assert record is not None  # noqa: S101 - it was looked at
             raise TimeoutError(
-                f"workflow {record.id} ({record.name}) has not ended within {timeout} s; it is {record.status.value}, "
-                f"in {self._engine.current_activity(record)}"
+                f"workflow {record.id} ({record.name}) has not ended within {timeout:g} s; "
+                f"it is {record.status.value}, in {self._engine.current_activity(record)}"
             )
         return pause
 

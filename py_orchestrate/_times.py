@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime, timedelta
 
+LONGEST_SECONDS = 36_500 * 86_400
+"""A hundred years, which can be taken from any time that a program runs at."""
+
 
 def seconds_of(value: object, what: str) -> float:
     """Return a duration in seconds.
@@ -28,6 +31,69 @@ def seconds_of(value: object, what: str) -> float:
     return seconds
 
 
+def limited_seconds_of(value: object, what: str, instead: str = "") -> float:
+    """Return a duration in seconds that can be reckoned with: taken from any time, and waited for.
+
+    Args:
+        value: See ``seconds_of``.
+        what: What it is, for messages.
+        instead: What to do for more, for messages.
+
+    Raises:
+        TypeError: See ``seconds_of``.
+        ValueError: As above; or it is longer than a hundred years.
+    """
+    seconds = seconds_of(value, what)
+    if seconds > LONGEST_SECONDS:
+        raise ValueError(
+            f"{what} must be at most {LONGEST_SECONDS} seconds, which is a hundred years, not {value}{instead}"
+        )
+    return seconds
+
+
+def interval_of(value: object, what: str, *, may_be_endless: bool = False) -> float:
+    """Return the seconds between two turns of a thread.
+
+    Args:
+        value: A positive number.
+        what: What it is, for messages.
+        may_be_endless: Whether any number that is too large stands for the largest.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is not positive, or longer than a hundred years.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{what} is a number of seconds, not {type(value).__name__}")
+    if not value > 0:
+        raise ValueError(f"{what} must be positive, not {value}")
+    return float(min(value, LONGEST_SECONDS)) if may_be_endless else limited_seconds_of(value, what)
+
+
+def timeout_of(value: object, what: str) -> float | None:
+    """Return how many seconds a program waits at most; ``None`` for ever.
+
+    As for Python's own waits, a time that is over by now is no mistake, and an endless one stands for the largest.
+
+    Args:
+        value: A number of seconds, a ``timedelta`` or ``None``.
+        what: What it is, for messages.
+
+    Raises:
+        TypeError: It is none of them.
+        ValueError: It is not a number.
+    """
+    if value is None:
+        return None
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{what} is a number of seconds, a timedelta or None, not {type(value).__name__}")
+    if math.isnan(min(value, LONGEST_SECONDS)):
+        raise ValueError(f"{what} must be a number, not nan; None waits for ever")
+    return float(max(0, min(value, LONGEST_SECONDS)))
+
+
 def utc_of(moment: object, what: str) -> datetime:
     """Return a time in UTC.
 
@@ -37,7 +103,7 @@ def utc_of(moment: object, what: str) -> datetime:
 
     Raises:
         TypeError: It is no ``datetime``.
-        ValueError: It has no time zone.
+        ValueError: It has no time zone, or is before the year 1 or after the year 9999 in UTC.
     """
     if not isinstance(moment, datetime):
         raise TypeError(f"{what} takes a datetime, not {type(moment).__name__}")
@@ -45,7 +111,10 @@ def utc_of(moment: object, what: str) -> datetime:
         raise ValueError(
             f"{what} needs a time zone to know when {moment} is; give it one, as in datetime(2030, 1, 1, tzinfo=UTC)"
         )
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{what} cannot reckon with {moment}, which is no time in UTC") from None
 
 
 def later(now: datetime, seconds: float) -> datetime:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from ._options import NO_RUN_OPTIONS, NOT_GIVEN
+from ._times import timeout_of
 from .errors import WorkflowNotFoundError
 
 if TYPE_CHECKING:
@@ -64,30 +65,34 @@ class WorkflowHandle:
         """Let the run go on; see ``Orchestrator.resume_workflow``."""
         self._orchestrator.resume_workflow(self.id)
 
-    def wait(self, timeout: float | None = None) -> dict[str, Any]:
+    def wait(self, timeout: float | timedelta | None = None) -> dict[str, Any]:
         """Wait for the run to end; see ``Orchestrator.wait_for_workflow``."""
         return self._orchestrator.wait_for_workflow(self.id, timeout)
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | timedelta | None = None) -> Any:
         """Wait for the run to end and return its result.
 
         Args:
-            timeout: Seconds to wait at most; ``None`` waits for ever.
+            timeout: Seconds or a ``timedelta`` to wait at most; ``None`` waits for ever.
 
         Raises:
             TimeoutError: It has not ended in that time; it goes on.
+            TypeError: The timeout is no time.
+            ValueError: The timeout is not a number.
             WorkflowFailedError: It failed or was cancelled.
         """
         return self._orchestrator._result(self.id, timeout)  # noqa: SLF001 - one module's two classes
 
-    async def result_async(self, timeout: float | None = None) -> Any:
+    async def result_async(self, timeout: float | timedelta | None = None) -> Any:
         """Wait for the run to end, without a thread, and return its result; ``await handle`` is the same.
 
         Args:
-            timeout: Seconds to wait at most; ``None`` waits for ever.
+            timeout: Seconds or a ``timedelta`` to wait at most; ``None`` waits for ever.
 
         Raises:
             TimeoutError: It has not ended in that time; it goes on.
+            TypeError: The timeout is no time.
+            ValueError: The timeout is not a number.
             WorkflowFailedError: It failed or was cancelled.
             DurableCallError: Called in an async workflow, where this would not be durable.
         """
@@ -111,6 +116,7 @@ class Orchestrator:
         db_manager: Where to store instead.
         serializer: How values become text; ``JsonSerializer`` by default.
         poll_interval_seconds: How often to look for runs that nobody holds. Runs started here never wait for that.
+            ``math.inf`` for only once.
         lease_seconds: After how long without a sign of life others go on with the runs of this one: when its machine
             is gone, or it is paused. The crash of a process on the same machine is noticed at the next poll.
         max_recoveries: How often in a row a run may go on after a crash of its orchestrator without one of its steps
@@ -129,7 +135,7 @@ class Orchestrator:
             database manager, or one of the queues no ``Queue``.
         ValueError: ``max_workers`` is less than 1, ``poll_interval_seconds`` or ``lease_seconds`` is not positive, or
             ``max_recoveries`` or ``retention`` is negative, ``max_payload_bytes`` is less than 1, or two queues have
-            one name.
+            one name; or a time is longer than a hundred years.
         UnsupportedOperationError: The database has no queues.
         StorageError: The database cannot be opened.
     """
@@ -182,19 +188,23 @@ class Orchestrator:
         """
         self._engine.start()
 
-    def stop(self, timeout: float | None = None) -> bool:
+    def stop(self, timeout: float | timedelta | None = None) -> bool:
         """Stop taking up workflows and wait for those that are running. Does nothing when stopped.
 
         What is stored but has not begun stays stored, for the next start or another process.
 
         Args:
-            timeout: Seconds to wait at most; ``None`` waits for ever. What still runs then is named in a warning, ends
-                at its next step, and goes on from there at the next start.
+            timeout: Seconds or a ``timedelta`` to wait at most; ``None`` waits for ever. What still runs then is named
+                in a warning, ends at its next step, and goes on from there at the next start.
 
         Returns:
             Whether everything that was running has ended.
+
+        Raises:
+            TypeError: The timeout is no time; it has not begun to stop.
+            ValueError: The timeout is not a number; as above.
         """
-        return self._engine.stop(timeout)
+        return self._engine.stop(timeout_of(timeout, "the timeout of stop()"))
 
     def __enter__(self) -> Self:
         """Start."""
@@ -537,29 +547,33 @@ class Orchestrator:
         """
         return self._views.export(workflow_id)
 
-    def wait_for_workflow(self, workflow_id: str, timeout: float | None = None) -> dict[str, Any]:
+    def wait_for_workflow(self, workflow_id: str, timeout: float | timedelta | None = None) -> dict[str, Any]:
         """Wait for a run to end, wherever it runs.
 
         Args:
             workflow_id: The run.
-            timeout: Seconds to wait at most; ``None`` waits for ever.
+            timeout: Seconds or a ``timedelta`` to wait at most; ``None`` waits for ever.
 
         Returns:
             Its status, as ``get_workflow_status`` returns it.
 
         Raises:
             TimeoutError: It has not ended in that time; it goes on.
+            TypeError: The timeout is no time.
+            ValueError: The timeout is not a number.
             WorkflowNotFoundError: No run has the id.
             InvalidWorkflowIdError: No run can have the id.
             StorageError: The database cannot be read.
         """
         return self._views.status_of(self._results.wait(workflow_id, timeout))
 
-    async def wait_async(self, workflow_id: str, timeout: float | None = None) -> dict[str, Any]:
+    async def wait_async(self, workflow_id: str, timeout: float | timedelta | None = None) -> dict[str, Any]:
         """Wait for a run to end, in a coroutine: as ``wait_for_workflow``, without a thread that waits.
 
         Raises:
             TimeoutError: It has not ended in that time; it goes on.
+            TypeError: The timeout is no time.
+            ValueError: The timeout is not a number.
             WorkflowNotFoundError: No run has the id.
             InvalidWorkflowIdError: No run can have the id.
             DurableCallError: Called in an async workflow, where this would not be durable.
@@ -676,8 +690,8 @@ class Orchestrator:
         """
         return WorkflowHandle(self, self._control.restart(workflow_id, from_step, new_workflow_id))
 
-    def _result(self, workflow_id: str, timeout: float | None) -> Any:
+    def _result(self, workflow_id: str, timeout: float | timedelta | None) -> Any:
         return self._results.result_of(self._results.wait(workflow_id, timeout))
 
-    async def _result_async(self, workflow_id: str, timeout: float | None) -> Any:
+    async def _result_async(self, workflow_id: str, timeout: float | timedelta | None) -> Any:
         return self._results.result_of(await self._results.wait_async(workflow_id, timeout))

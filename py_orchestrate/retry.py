@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from ._times import number_of, seconds_of
+from ._times import limited_seconds_of, number_of
 
 __all__ = ["RetryPolicy"]
 
@@ -35,7 +35,7 @@ class RetryPolicy:
 
     Raises:
         TypeError: A value is of the wrong type.
-        ValueError: A value is out of its range.
+        ValueError: A value is out of its range, or a time longer than a hundred years.
     """
 
     max_attempts: int | None = 3
@@ -57,7 +57,7 @@ class RetryPolicy:
         for name in ("initial_interval", "max_interval", "max_elapsed"):
             value = getattr(self, name)
             if not (name == "max_elapsed" and value is None):
-                object.__setattr__(self, name, seconds_of(value, f"RetryPolicy: {name}"))
+                object.__setattr__(self, name, limited_seconds_of(value, f"RetryPolicy: {name}"))
         object.__setattr__(self, "backoff", number_of(self.backoff, "RetryPolicy: backoff"))
         object.__setattr__(self, "jitter", number_of(self.jitter, "RetryPolicy: jitter"))
         if self.backoff < 1:

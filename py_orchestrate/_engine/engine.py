@@ -165,7 +165,8 @@ class Engine:
             _logger.warning("stop() was called by a workflow of this orchestrator; it stops when that has ended")
             return False
         with self._changed:
-            if not self._changed.wait_for(lambda: self._busy == 0, timeout):
+            longest = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+            if not self._changed.wait_for(lambda: self._busy == 0, longest):
                 _logger.warning(
                     "stop() does not wait any longer for %s; they end at their next step, and go on at the next start",
                     self._describe_runs(),

@@ -91,7 +91,7 @@ class Leases:
             self._host.wake()
 
     def _main(self) -> None:
-        while not self._stopping.wait(self._pause):
+        while not self._stopping.wait(min(self._pause, threading.TIMEOUT_MAX)):
             try:
                 self.beat(self._host.clock.monotonic())
             except OrchestrateError as error:

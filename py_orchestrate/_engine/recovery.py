@@ -168,7 +168,7 @@ class RecoveryLoop:
                 self._backoff = 0.0
             else:
                 self._backoff = min(max(self._backoff * 2, 0.5), _LONGEST_BACKOFF_SECONDS)
-                self._poll_due = now + max(self._poll_interval, self._backoff)
+                self._poll_due = now + max(min(self._poll_interval, _LONGEST_BACKOFF_SECONDS), self._backoff)
         self._guarded(lambda: self._retention.turn(now))
         wait = min(self._poll_due - now, self._seconds_to_wake(), self._retention.seconds_to_turn(now))
         return min(wait, LINGER_SECONDS) if busy else wait
@@ -180,7 +180,7 @@ class RecoveryLoop:
             wait = self.tick(self._host.clock.monotonic())
             self._dozes = wait > LINGER_SECONDS
             if not self._stopping:
-                self._wake.wait(max(0.0, wait))
+                self._wake.wait(min(max(0.0, wait), threading.TIMEOUT_MAX))
 
     def _seconds_to_wake(self) -> float:
         with self._expecting:

@@ -7,13 +7,14 @@ from datetime import timedelta
 from typing import Protocol
 
 from .._clock import Clock
-from .._times import seconds_of
+from .._times import limited_seconds_of
 from ..db_manager.base import BaseDatabaseManager
 from ..models import WorkflowStatus
 
 PURGED_AT_ONCE = 100
 _LONGEST_INTERVAL_SECONDS = 60.0
 _BETWEEN_BATCHES_SECONDS = 0.05
+_FOR_EVER = "; leave it out to keep them for ever"
 
 Rules = Mapping[WorkflowStatus | None, timedelta]
 
@@ -62,17 +63,18 @@ def checked_retention(retention: object) -> Rules:
 
     Raises:
         TypeError: It is neither a time nor a mapping from statuses to times.
-        ValueError: A time is negative, or no run ends with a status.
+        ValueError: A time is negative or longer than a hundred years, or no run ends with a status.
     """
     if retention is None:
         return {}
     if not isinstance(retention, Mapping):
-        return {None: timedelta(seconds=seconds_of(retention, "the retention"))}
+        return {None: timedelta(seconds=limited_seconds_of(retention, "the retention", _FOR_EVER))}
     kept_for: dict[WorkflowStatus | None, timedelta] = {}
     final = [status.value for status in WorkflowStatus if status.is_final]
     for key, value in retention.items():
         if key not in final:
             known = ", ".join(map(repr, final))
             raise ValueError(f"the retention is given for {known}, not for {key!r}")
-        kept_for[WorkflowStatus(key)] = timedelta(seconds=seconds_of(value, f"the retention of {key!r}"))
+        seconds = limited_seconds_of(value, f"the retention of {key!r}", _FOR_EVER)
+        kept_for[WorkflowStatus(key)] = timedelta(seconds=seconds)
     return kept_for

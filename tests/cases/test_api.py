@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -399,6 +401,54 @@ def test_a_wait_that_takes_too_long(database: BaseDatabaseManager, orchestrator:
     assert handle.result(0) == "ended"
 
 
+@pytest.mark.parametrize("is_ended", [False, True])
+def test_what_a_wait_takes_for_a_time(
+    memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, slow: Any, greet: Any, is_ended: bool
+) -> None:
+    runner = orchestrator(memory)
+    handle = runner.start_workflow(greet, "Ann") if is_ended else runner.start_workflow(slow)
+    if is_ended:
+        assert handle.result(timedelta(seconds=10)) == handle.result(math.inf) == handle.result(10**400)
+    waits: list[Callable[[Any], Any]] = [
+        handle.wait,
+        handle.result,
+        lambda timeout: asyncio.run(handle.result_async(timeout)),
+        lambda timeout: asyncio.run(runner.wait_async(handle.id, timeout)),
+        runner.stop,
+    ]
+    for wait in waits:
+        for timeout in ("1", True, [1]):
+            with pytest.raises(TypeError, match=r"the timeout of .* is a number of seconds, a timedelta or None, not"):
+                wait(timeout)
+        with pytest.raises(ValueError, match=r"the timeout of .* must be a number, not nan"):
+            wait(math.nan)
+    assert handle.status()["status"] == ("done" if is_ended else "processing")
+    if not is_ended:
+        for timeout in (timedelta(milliseconds=1), timedelta(-1), 0, -1):
+            with pytest.raises(TimeoutError, match="has not ended within 0"):
+                handle.wait(timeout)
+            with pytest.raises(TimeoutError):
+                asyncio.run(handle.result_async(timeout))
+    assert not is_ended or runner.stop(timedelta(seconds=10))
+
+
+@pytest.mark.parametrize("poll_interval", [math.inf, 1e10, 10**400])
+def test_an_endless_poll_interval_ends_no_thread(
+    database: BaseDatabaseManager, orchestrator: MakeOrchestrator, greet: Any, poll_interval: float
+) -> None:
+    @workflow
+    def naps() -> str:
+        durable.sleep(0.001)
+        return "rested"
+
+    stored = orchestrator(database, start=False).start_workflow(greet, "Ann")
+    runner = orchestrator(database, poll_interval_seconds=poll_interval, lease_seconds=3e9, retention=3e9)
+    assert runner.get_handle(stored.id).result(10) == "Hello, Ann!"
+    if "waiting" in database.capabilities:
+        assert runner.start_workflow(naps).result(10) == "rested"
+    assert {"py_orchestrate-recovery", "py_orchestrate-lease"} <= {thread.name for thread in threading.enumerate()}
+
+
 def test_many_wait_for_one(memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, slow: Any) -> None:
     runner = orchestrator(memory)
     handle = runner.start_workflow(slow)
@@ -504,7 +554,15 @@ def test_a_context_manager_starts_and_stops(database: BaseDatabaseManager, greet
         ({"max_workers": True}, TypeError, "is an int, not bool"),
         ({"max_workers": 2.0}, TypeError, "is an int, not float"),
         ({"poll_interval_seconds": 0}, ValueError, "must be positive"),
-        ({"poll_interval_seconds": float("nan")}, ValueError, "must be positive"),
+        ({"poll_interval_seconds": float("nan")}, ValueError, "poll_interval_seconds must be positive, not nan"),
+        ({"poll_interval_seconds": "1"}, TypeError, "poll_interval_seconds is a number of seconds, not str"),
+        ({"poll_interval_seconds": timedelta(1)}, TypeError, "poll_interval_seconds is a number of seconds, not timed"),
+        ({"lease_seconds": None}, TypeError, "lease_seconds is a number of seconds, not NoneType"),
+        ({"lease_seconds": math.inf}, ValueError, "lease_seconds must be finite, not inf"),
+        ({"lease_seconds": 1e12}, ValueError, "lease_seconds must be at most 3153600000 seconds"),
+        ({"lease_seconds": 10**400}, ValueError, "lease_seconds must be finite, not as large as that"),
+        ({"retention": timedelta.max}, ValueError, "the retention must be at most .* leave it out to keep them"),
+        ({"retention": {"done": 1e11}}, ValueError, "the retention of 'done' must be at most"),
         ({"db_manager": "runs.db"}, TypeError, "is a BaseDatabaseManager, not str"),
     ],
 )

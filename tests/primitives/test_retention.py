@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,8 @@ def test_a_purged_id_is_free(store: BaseDatabaseManager, orchestrator: MakeOrche
     [
         ({"older_than": -1}, ValueError, "age"),
         ({"older_than": "1"}, TypeError, "age"),
+        ({"older_than": timedelta.max}, ValueError, "the age for .* must be at most 3153600000 seconds"),
+        ({"older_than": datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))}, ValueError, "no time in UTC"),
         ({"older_than": datetime(2030, 1, 1)}, ValueError, "time zone"),  # noqa: DTZ001 - that is the point
         ({"older_than": 1, "status": "processing"}, ValueError, "none that is 'processing' has"),
         ({"older_than": 1, "status": "gone"}, ValueError, "there is no status 'gone'"),
