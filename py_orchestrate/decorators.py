@@ -131,6 +131,10 @@ class Activity[**P, R]:
         """
         return results_of(self.submit, iterables)
 
+    def __reduce__(self) -> str:
+        """Return where it is found again: as a function, it is pickled and copied by its name."""
+        return str(getattr(self.fn, "__qualname__", self.name))
+
     def __repr__(self) -> str:
         """Return the name and the function."""
         return f"<activity {self.name!r}: {self.fn!r}>"
@@ -241,6 +245,10 @@ class Workflow[**P, R]:
     def _is_child_call() -> bool:
         scope = calling_scope()
         return scope is not None and scope.is_workflow
+
+    def __reduce__(self) -> str:
+        """Return where it is found again: as a function, it is pickled and copied by its name."""
+        return str(getattr(self.fn, "__qualname__", self.name))
 
     def __repr__(self) -> str:
         """Return the name and the function."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -176,3 +176,81 @@ def _place(prefix: str, execution_id: str) -> tuple[int, str] | None:
     rest = execution_id[len(prefix) :] if execution_id.startswith(prefix) else ""
     found = _PLACE.fullmatch(rest)
     return None if found is None else (int(found[1]), found[2] or _ACTIVITY)
+
+
+# --- 1.0.2's own documents, which managers that were written against it store -----------------------------------------
+
+
+def workflow_to_document(workflow: WorkflowInstance) -> dict[str, Any]:
+    """Return a workflow as a document of plain JSON data."""
+    return {
+        "id": workflow.id,
+        "name": workflow.name,
+        "status": WorkflowStatus(workflow.status).value,
+        "input_data": workflow.input_data,
+        "output_data": workflow.output_data,
+        "current_activity": workflow.current_activity,
+        "error_message": workflow.error_message,
+        "created_at": workflow.created_at.isoformat(),
+        "updated_at": workflow.updated_at.isoformat(),
+    }
+
+
+def workflow_from_document(document: Mapping[str, Any]) -> WorkflowInstance:
+    """Return the workflow of a document."""
+    from .._instances import WorkflowInstance
+
+    return WorkflowInstance(
+        id=document["id"],
+        name=document["name"],
+        status=WorkflowStatus(document["status"]),
+        input_data=document["input_data"],
+        output_data=document.get("output_data"),
+        current_activity=document.get("current_activity"),
+        error_message=document.get("error_message"),
+        created_at=datetime.fromisoformat(document["created_at"]),
+        updated_at=datetime.fromisoformat(document["updated_at"]),
+    )
+
+
+def activity_to_document(execution: ActivityExecution) -> dict[str, Any]:
+    """Return an activity's run as a document of plain JSON data."""
+    return {
+        "id": execution.id,
+        "workflow_id": execution.workflow_id,
+        "activity_name": execution.activity_name,
+        "input_data": execution.input_data,
+        "output_data": execution.output_data,
+        "status": execution.status,
+        "error_message": execution.error_message,
+        "created_at": execution.created_at.isoformat(),
+        "completed_at": execution.completed_at.isoformat() if execution.completed_at else None,
+    }
+
+
+def activity_from_document(document: Mapping[str, Any]) -> ActivityExecution:
+    """Return the activity's run of a document."""
+    from .._instances import ActivityExecution
+
+    completed_at = document.get("completed_at")
+    return ActivityExecution(
+        id=document["id"],
+        workflow_id=document["workflow_id"],
+        activity_name=document["activity_name"],
+        input_data=document["input_data"],
+        output_data=document.get("output_data"),
+        status=document["status"],
+        error_message=document.get("error_message"),
+        created_at=datetime.fromisoformat(document["created_at"]),
+        completed_at=datetime.fromisoformat(completed_at) if completed_at else None,
+    )
+
+
+def workflows_from_documents(found: Iterable[Mapping[str, Any]]) -> list[WorkflowInstance]:
+    """Return the workflows of documents."""
+    return [workflow_from_document(document) for document in found]
+
+
+def activities_from_documents(found: Iterable[Mapping[str, Any]]) -> list[ActivityExecution]:
+    """Return the activities' runs of documents."""
+    return [activity_from_document(document) for document in found]

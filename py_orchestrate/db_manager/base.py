@@ -50,12 +50,28 @@ from ..models import (
     WorkflowSuspension,
 )
 from . import _documents as documents
+from ._documents import (
+    activities_from_documents,
+    activity_from_document,
+    activity_to_document,
+    workflow_from_document,
+    workflow_to_document,
+    workflows_from_documents,
+)
 
 if TYPE_CHECKING:
     from .._instances import ActivityExecution, WorkflowInstance
     from ..queues import Queue
 
-__all__ = ["BaseDatabaseManager"]
+__all__ = [
+    "BaseDatabaseManager",
+    "activities_from_documents",
+    "activity_from_document",
+    "activity_to_document",
+    "workflow_from_document",
+    "workflow_to_document",
+    "workflows_from_documents",
+]
 
 
 _logger = logging.getLogger(__name__)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import functools
 import inspect
+import multiprocessing
+import pickle
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import pytest
@@ -53,6 +57,45 @@ def test_a_decorated_function_looks_like_the_function(decorate: Callable[..., An
     assert made.__wrapped__ is plain
     assert "plain" in repr(made)
     assert callable(made)
+
+
+@activity
+def halve(n: int) -> float:
+    return n / 2
+
+
+class Halves:
+    """Something decorated that is not at the top level."""
+
+    @staticmethod
+    @workflow("halve flow")
+    def flow(n: int) -> float:
+        return n / 2
+
+
+class Third:
+    def __call__(self, n: int) -> float:
+        return n / 3
+
+
+third = activity("third")(Third())
+
+
+@pytest.mark.parametrize("decorated", [halve, Halves.flow, third], ids=["activity", "static workflow", "object"])
+def test_a_decorated_function_is_pickled_and_copied_as_a_function_is(decorated: Any) -> None:
+    assert pickle.loads(pickle.dumps(decorated)) is decorated
+    assert copy.deepcopy([decorated]) == [decorated]
+
+
+def test_a_process_pool_finds_a_decorated_function() -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert list(pool.map(halve, [2, 4])) == [1, 2]
+
+
+def test_what_has_no_name_of_its_own_is_not_pickled() -> None:
+    for decorated in (halve.options(timeout=5), activity("local")(lambda n: n)):
+        with pytest.raises((pickle.PicklingError, AttributeError), match=r"not the same object|local object"):
+            pickle.dumps(decorated)
 
 
 def test_marks_of_1_0_2() -> None:
