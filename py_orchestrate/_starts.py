@@ -10,6 +10,7 @@ from ._context import current_scope
 from ._engine.engine import Engine
 from ._ids import new_workflow_id
 from ._options import NO_RUN_OPTIONS, NOT_GIVEN, RunOptions
+from ._payloads import are_equal
 from ._registry import WorkflowRegistry
 from .errors import WorkflowConflictError
 from .models import WorkflowRecord, WorkflowStatus
@@ -79,7 +80,7 @@ class Starts:
         if existing is None:
             return workflow_id
         # One that has begun anew has arguments of its own by now.
-        if existing.name != name or (existing.input != text and not existing.generation):
+        if existing.name != name or not (are_equal(existing.input, text) or existing.generation):
             is_id = existing.id == workflow_id
             what = f"workflow id {workflow_id!r}" if is_id else f"deduplication key {options.deduplication_key!r}"
             raise WorkflowConflictError(

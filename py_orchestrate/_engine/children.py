@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .._failures import Failure
 from .._identifiers import MAX_WORKFLOW_ID_LENGTH
 from .._options import RunOptions
+from .._payloads import are_equal
 from ..errors import WorkflowConflictError, WorkflowFailedError
 from ..models import NEVER, ActivityStatus, StepOutcome, WorkflowRecord, WorkflowStatus
 from .calls import Call
@@ -143,7 +144,7 @@ class Children(WaitPart):
             raise _conflict(found)
         if own_id is None:  # the run was rewound, and an earlier child at this place is forgotten
             return child_id_of(f"{run.stem}-r{run.epoch}", sequence), False
-        if existing.name != what[0] or (existing.input != what[1] and not existing.generation):
+        if existing.name != what[0] or not (are_equal(existing.input, what[1]) or existing.generation):
             raise _conflict(found)
         return found, True
 

@@ -6,6 +6,7 @@ import asyncio
 import math
 import threading
 import time
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -202,6 +203,42 @@ def test_a_second_start_with_one_id_finds_the_first(
     assert [each.result(0) for each in again] == ["Hello, Ann!"] * 2
     assert len(runner.list_workflows()) == 1
     assert len(runner.get_history("one")) == 1
+
+
+def test_equal_arguments_are_no_other_arguments(database: BaseDatabaseManager, orchestrator: MakeOrchestrator) -> None:
+    @workflow
+    def w(x: Any = None, **more: Any) -> None:
+        """End."""
+
+    @workflow
+    def parent() -> None:
+        w.options(workflow_id="child")({"a": 1, "b": 2}, m=1, n=2)
+        w.options(workflow_id="child")({"b": 2, "a": 1}, n=2, m=1)
+
+    runner = orchestrator(database)
+    equal: list[tuple[Any, Any]] = [
+        ({"a": 1, "b": [{"c": 2, "d": (3,)}]}, {"b": [{"d": (3,), "c": 2}], "a": 1}),
+        ({1: {"a": 1, "b": 2}, 2: "two"}, {2: "two", 1: {"b": 2, "a": 1}}),
+        ({(1, frozenset({"a", "b"})): math.nan, "x": 5}, {"x": 5, (1, frozenset({"b", "a"})): math.nan}),
+        (Counter("aab"), Counter("baa")),
+    ]
+    other: list[tuple[Any, Any]] = [
+        ([1, 2], [2, 1]),
+        ({"a": 1}, {"a": True}),
+        ({"a": 1, "b": 2}, {"a": 2, "b": 1}),
+        (OrderedDict(a=1, b=2), OrderedDict(b=2, a=1)),
+    ]
+    for n, (one, same) in enumerate(equal):
+        runner.start_workflow(w, one, workflow_id=f"equal {n}")
+        assert runner.start_workflow(w, same, workflow_id=f"equal {n}").id == f"equal {n}"
+    for n, (one, another) in enumerate(other):
+        runner.start_workflow(w, one, workflow_id=f"other {n}")
+        with pytest.raises(WorkflowConflictError, match="with other arguments"):
+            runner.start_workflow(w, another, workflow_id=f"other {n}")
+    runner.start_workflow(w, m=1, n=2, workflow_id="more")
+    assert runner.start_workflow(w, n=2, m=1, workflow_id="more").id == "more"
+    if "waiting" in database.capabilities:
+        assert runner.start_workflow(parent).result(10) is None
 
 
 def test_a_second_start_with_one_id_and_something_else_is_an_error(
