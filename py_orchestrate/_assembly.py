@@ -73,7 +73,9 @@ def assemble(
     check_count("max_recoveries", max_recoveries, 0, or_none=True)
     check_count("max_payload_bytes", max_payload_bytes, 1, or_none=True)
     if db_manager is not None and not isinstance(db_manager, BaseDatabaseManager):
-        raise TypeError(f"db_manager is a BaseDatabaseManager, not {type(db_manager).__name__}")
+        raise TypeError(f"db_manager is a BaseDatabaseManager, not {_shown(db_manager)}")
+    _check_part("serializer", serializer, ("encode", "decode"))
+    _check_part("clock", clock, ("now", "monotonic"))
     consumed = _checked_queues(queues)
     kept_for = checked_retention(retention)
     database = SQLiteDatabaseManager(db_path) if db_manager is None else db_manager
@@ -109,8 +111,22 @@ def assemble(
     )
 
 
+def _check_part(name: str, part: object, methods: tuple[str, ...]) -> None:
+    """Raise for what lacks one of the methods, or is the class of what has them."""
+    if part is None:
+        return
+    if isinstance(part, type) or not all(callable(getattr(part, method, None)) for method in methods):
+        raise TypeError(f"{name} is an object with {' and '.join(methods)}(), not {_shown(part)}")
+
+
+def _shown(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
 def _checked_queues(queues: Iterable[Queue]) -> tuple[Queue, ...]:
     """Return the queues; raise for what is none, and for one that is there twice."""
+    if not isinstance(queues, Iterable) or isinstance(queues, str):
+        raise TypeError(f"queues holds instances of Queue, as in queues=[Queue('mail')], not {queues!r}")
     found = tuple(queues)
     if found:
         from .queues import Queue

@@ -17,7 +17,7 @@ from ._context import current_scope, refuse_in_workflow
 from ._engine.engine import Engine
 from ._engine.retention import PURGED_AT_ONCE
 from ._failures import origin_of_failure
-from ._identifiers import check_name, check_workflow_id
+from ._identifiers import check_name, check_text, check_workflow_id
 from ._ids import new_workflow_id
 from ._options import check_count
 from ._times import limited_seconds_of, utc_of
@@ -53,7 +53,7 @@ class Control:
         check_workflow_id(workflow_id)
         check_name("event", name)
         if event_id is not None:
-            check_workflow_id(event_id)
+            check_workflow_id(event_id, "event id")
         text, _ = self._serializer.encode(payload, what=f"payload of event {name!r}")
         scope = current_scope()
         fresh = new_workflow_id() if scope is None else scope.next_effect_id()  # a step also with an id of its own
@@ -127,6 +127,7 @@ class Control:
                 seconds=limited_seconds_of(older_than, "the age for purge_workflows()")
             )
         check_count("limit", limit, 0, or_none=True)
+        check_text("the name of purge_workflows()", name)
         wanted = None if status is None else WorkflowStatus(status)
         if wanted is not None and not wanted.is_final:
             raise ValueError(f"purge_workflows() deletes runs that have ended, and none that is {wanted.value!r} has")

@@ -13,8 +13,12 @@ MAX_WORKFLOW_ID_LENGTH = 200
 _FORBIDDEN = frozenset("/\\?#")
 
 
-def check_workflow_id(workflow_id: object) -> str:
+def check_workflow_id(workflow_id: object, what: str = "workflow id") -> str:
     r"""Return ``workflow_id`` if every backend can store it.
+
+    Args:
+        workflow_id: The id.
+        what: What it is, for messages: the ids of events and schedules go by the same rules.
 
     Raises:
         TypeError: It is not a string.
@@ -22,12 +26,12 @@ def check_workflow_id(workflow_id: object) -> str:
             ``/ \\ ? #``, a control character or a lone surrogate in it.
     """
     if not isinstance(workflow_id, str):
-        raise TypeError(f"a workflow id is a str, not {type(workflow_id).__name__}")
+        raise TypeError(f"{_a(what)} is a str, not {type(workflow_id).__name__}")
     if not workflow_id:
-        raise InvalidWorkflowIdError("a workflow id must not be empty")
+        raise InvalidWorkflowIdError(f"{_a(what)} must not be empty")
     if len(workflow_id) > MAX_WORKFLOW_ID_LENGTH:
         raise InvalidWorkflowIdError(
-            f"a workflow id has at most {MAX_WORKFLOW_ID_LENGTH} characters, this one has {len(workflow_id)}"
+            f"{_a(what)} has at most {MAX_WORKFLOW_ID_LENGTH} characters, this one has {len(workflow_id)}"
         )
     if workflow_id.isascii() and workflow_id.isprintable() and _FORBIDDEN.isdisjoint(workflow_id):
         suspects = ""  # nearly all ids, of which a program may ask for as many as it starts runs
@@ -36,11 +40,11 @@ def check_workflow_id(workflow_id: object) -> str:
     for character in suspects:
         if character in _FORBIDDEN or _is_unprintable(ord(character)):
             raise InvalidWorkflowIdError(
-                f"workflow id {workflow_id!a} has the character {character!a}; "
+                f"{what} {workflow_id!a} has the character {character!a}; "
                 "/ \\ ? #, control characters and lone surrogates are not allowed"
             )
     if workflow_id != workflow_id.strip():
-        raise InvalidWorkflowIdError(f"workflow id {workflow_id!r} begins or ends with white space")
+        raise InvalidWorkflowIdError(f"{what} {workflow_id!r} begins or ends with white space")
     return workflow_id
 
 
@@ -58,6 +62,21 @@ def check_name(kind: str, name: object) -> str:
     if any(_is_unprintable(ord(character)) for character in name):
         raise ValueError(f"the name of {_a(kind)} has a control character or a lone surrogate in it: {name!a}")
     return name
+
+
+def check_text(what: str, value: object) -> None:
+    """Raise unless this may be looked for in the store: a text, or ``None`` for anything.
+
+    Raises:
+        TypeError: It is not a string.
+        ValueError: It has a lone surrogate in it, which no store takes.
+    """
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise TypeError(f"{what} is a str, not {type(value).__name__}")
+    if any(0xD800 <= ord(character) < 0xE000 for character in value):
+        raise ValueError(f"{what} has a lone surrogate in it: {value!a}")
 
 
 def _a(kind: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
         deduplication_key: str | None
         wake_at: datetime | None
         deadline: datetime | None
+
+
+_DECLARED = ("transactional", "version")
+"""What belongs to an activity, and not to a call of it."""
 
 
 class ActivityOptions(NamedTuple):
@@ -72,6 +76,7 @@ class ActivityOptions(NamedTuple):
         """
         if not isinstance(transactional, bool):
             raise TypeError(f"an activity's transactional is a bool, not {type(transactional).__name__}")
+        _check_known(options, cls._fields)
         return cls(transactional=transactional, version=checked_version("activity", version)).replaced(**options)
 
     def replaced(self, **changes: Unpack[ActivityChanges]) -> ActivityOptions:
@@ -82,10 +87,8 @@ class ActivityOptions(NamedTuple):
             ValueError: A time is not positive, or options do not go together.
         """
         checked: dict[str, Any] = {}
-        known = [name for name in self._fields if name not in ("transactional", "version")]
+        _check_known(changes, [name for name in self._fields if name not in _DECLARED])
         for name, value in changes.items():
-            if name not in known:
-                raise TypeError(f"an activity has no option {name!r}; there are {', '.join(known)}")
             checked[name] = _checked(name, value)
         changed = self._replace(**checked) if checked else self
         _check_together(changed)
@@ -199,6 +202,14 @@ def check_priority(priority: object) -> None:
         raise TypeError(f"a workflow's priority is an int, not {type(priority).__name__}")
     if not -(2**31) <= priority < 2**31:
         raise ValueError(f"a workflow's priority is between -2147483648 and 2147483647, not {priority}")
+
+
+def _check_known(options: Iterable[str], known: Sequence[str]) -> None:
+    for name in options:
+        if name in _DECLARED and name not in known:
+            raise TypeError(f"a call of an activity has no option {name!r}; it is given where the activity is declared")
+        if name not in known:
+            raise TypeError(f"an activity has no option {name!r}; there are {', '.join(known)}")
 
 
 def _check_together(options: ActivityOptions) -> None:

@@ -54,7 +54,7 @@ class Schedules:
             raise TypeError(f"the arguments of a scheduled workflow are a dict by name, not {type(arguments).__name__}")
         now = self._clock.now()
         try:
-            check_workflow_id(run_id(check_workflow_id(found), now))
+            check_workflow_id(run_id(check_workflow_id(found, "schedule id"), now))
         except InvalidWorkflowIdError as error:
             raise InvalidWorkflowIdError(f"the id of a schedule is the beginning of its runs' ids: {error}") from error
         bound = workflow.bind((), dict(arguments or {}))
@@ -105,13 +105,13 @@ class Schedules:
         """See ``Orchestrator.remove_schedule``."""
         refuse_in_workflow("remove_schedule")
         self._engine.require("schedules", "keep schedules")
-        if not self._database.delete_schedule(check_workflow_id(schedule_id)):
+        if not self._database.delete_schedule(check_workflow_id(schedule_id, "schedule id")):
             raise ScheduleNotFoundError(schedule_id)
 
     def _store(self, schedule_id: str, change: Callable[[ScheduleRecord | None], ScheduleRecord]) -> ScheduleRecord:
         """Store a change to the schedule as it stands, be it that somebody else changes it meanwhile."""
         self._engine.require("schedules", "keep schedules")
-        check_workflow_id(schedule_id)
+        check_workflow_id(schedule_id, "schedule id")
         while True:
             stored = self._database.read_schedule(schedule_id)
             changed = change(stored)

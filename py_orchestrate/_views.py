@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from ._engine.engine import Engine
 from ._failures import summarize_failure
-from ._identifiers import check_workflow_id
+from ._identifiers import check_text, check_workflow_id
 from ._options import check_count
 from .db_manager.base import BaseDatabaseManager
 from .errors import WorkflowNotFoundError
@@ -69,10 +70,13 @@ class Views:
     ) -> list[dict[str, Any]]:
         """See ``Orchestrator.list_workflows``."""
         check_count("limit", limit, 0, or_none=True)
+        for option, value in {"name": name, "cursor": cursor, **filters}.items():
+            check_text(f"the {option} of list_workflows()", value)
+        most = None if limit is None else min(limit, sys.maxsize)
         wanted = None if status is None else WorkflowStatus(status)
         # A manager of a user's own need not know the other filters.
         more: dict[str, Any] = {name: value for name, value in filters.items() if value is not None}
-        records = self._database.page_workflows(name=name or None, status=wanted, limit=limit, cursor=cursor, **more)
+        records = self._database.page_workflows(name=name or None, status=wanted, limit=most, cursor=cursor, **more)
         return [self.status_of(record) for record in records]
 
     def history(self, workflow_id: str) -> list[dict[str, Any]]:

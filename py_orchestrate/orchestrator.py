@@ -131,8 +131,8 @@ class Orchestrator:
         clock: Where the time comes from; for tests.
 
     Raises:
-        TypeError: ``max_workers``, ``max_recoveries`` or ``max_payload_bytes`` is no int, ``db_manager`` is no
-            database manager, or one of the queues no ``Queue``.
+        TypeError: ``max_workers``, ``max_recoveries`` or ``max_payload_bytes`` is no int, an interval no number, or one
+            of the others not what it is to be.
         ValueError: ``max_workers`` is less than 1, ``poll_interval_seconds`` or ``lease_seconds`` is not positive, or
             ``max_recoveries`` or ``retention`` is negative, ``max_payload_bytes`` is less than 1, or two queues have
             one name; or a time is longer than a hundred years.
@@ -357,6 +357,7 @@ class Orchestrator:
 
         Raises:
             ValueError: There is no such status, or the limit is negative.
+            TypeError: The name, the cursor, the version or the queue is no str, or the limit no int.
             LookupError: No run has the cursor's id.
             StorageError: The database cannot be read.
         """
@@ -403,7 +404,7 @@ class Orchestrator:
         Raises:
             ValueError: The time is negative or has no time zone, no run that has ended has the status, or the limit is
                 negative.
-            TypeError: ``older_than`` is neither a number nor a ``timedelta`` nor a ``datetime``.
+            TypeError: ``older_than`` is neither a number nor a ``timedelta`` nor a ``datetime``, or the name no str.
             DurableCallError: Called in a workflow's own code.
             UnsupportedOperationError: The database cannot delete.
             StorageError: The database cannot be written.

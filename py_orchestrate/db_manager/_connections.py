@@ -33,6 +33,7 @@ _logger = logging.getLogger(__name__)
 JOURNAL_MODES = ("WAL", "DELETE", "TRUNCATE", "PERSIST")
 SYNCHRONOUS_LEVELS = ("FULL", "EXTRA", "NORMAL")
 _IDLE_READERS = 4
+_LONGEST_TIMEOUT_SECONDS = 2_000_000.0  # SQLite counts milliseconds, in 32 bits
 # Small, because growing the log is what a flush to disk costs most: a log of 1 MB that is written over and over commits
 # about a third faster than SQLite's default of 4 MB does while it grows.
 _WAL_CHECKPOINT_PAGES = 250
@@ -385,7 +386,7 @@ class Connections:
             # The timeout comes first: every pragma after it may have to wait for another process.
             connection = sqlite3.connect(
                 self.path,
-                timeout=self._busy_timeout,
+                timeout=min(self._busy_timeout, _LONGEST_TIMEOUT_SECONDS),
                 isolation_level=None,
                 check_same_thread=False,
                 cached_statements=256,

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from .._times import LONGEST_SECONDS
 from ..errors import ClaimLostError, StorageError
 from ..models import (
     NEVER,
@@ -79,13 +80,14 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         synchronous: ``"FULL"`` (default): a commit is on the disk before it is acknowledged, in every journal mode:
             with ``"DELETE"`` SQLite's level EXTRA is set for it. ``"EXTRA"``: that level in every mode. ``"NORMAL"``:
             faster; a power failure, but not a crash of the process, can undo the last commits.
-        busy_timeout_seconds: How long a write waits for another process's, before it raises ``StorageError``.
+        busy_timeout_seconds: How long a write waits for another process's, before it raises ``StorageError``;
+            ``math.inf`` for ever.
 
     Raises:
         StorageError: The file cannot be opened; the message says why.
         DatabaseVersionError: The file was written by a newer version, or is another program's.
-        ValueError: An option has a value that is not listed above, or the path is one of SQLite's URIs.
-        TypeError: The path is none.
+        ValueError: An option has a value that is not listed above, or is negative, or the path is one of SQLite's URIs.
+        TypeError: The path is none, or ``busy_timeout_seconds`` no number.
     """
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"leases", "waiting", "transactions", "queues", "schedules"})
@@ -102,7 +104,10 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         _check_option("journal_mode", journal_mode, JOURNAL_MODES)
         _check_option("synchronous", synchronous, SYNCHRONOUS_LEVELS)
         self._connections = Connections(
-            self.db_path, journal_mode=journal_mode, synchronous=synchronous, busy_timeout=busy_timeout_seconds
+            self.db_path,
+            journal_mode=journal_mode,
+            synchronous=synchronous,
+            busy_timeout=_checked_timeout(busy_timeout_seconds),
         )
         self._commits = GroupCommit(self._connections)
         self._locks = None if self._connections.in_memory else OwnerLocks(self._connections.path)
@@ -660,6 +665,14 @@ def _checked_path(db_path: object) -> str:
             f"begins so is {os.path.join('.', path)!r}"
         )
     return path
+
+
+def _checked_timeout(seconds: object) -> float:
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        raise TypeError(f"busy_timeout_seconds is a number of seconds, not {type(seconds).__name__}")
+    if not seconds >= 0:
+        raise ValueError(f"busy_timeout_seconds must not be negative or nan, not {seconds}")
+    return float(min(seconds, LONGEST_SECONDS))
 
 
 def _is_encodable(path: str) -> bool:

@@ -17,6 +17,7 @@ from py_orchestrate import (
     BaseDatabaseManager,
     MemoryDatabaseManager,
     Orchestrator,
+    Queue,
     WorkflowStatus,
     activity,
     durable,
@@ -29,6 +30,7 @@ from py_orchestrate.errors import (
     WorkflowFailedError,
     WorkflowNotFoundError,
 )
+from py_orchestrate.serialization import JsonSerializer
 
 from ..breakdown import Breakdown
 from ..names import shown
@@ -368,7 +370,9 @@ def test_lists(database: BaseDatabaseManager, orchestrator: MakeOrchestrator, gr
     assert [each for page in pages for each in page] == newest_first
 
 
-def test_lists_that_are_asked_for_wrongly(database: BaseDatabaseManager, orchestrator: MakeOrchestrator) -> None:
+def test_lists_that_are_asked_for_wrongly(
+    database: BaseDatabaseManager, orchestrator: MakeOrchestrator, greet: Any
+) -> None:
     runner = orchestrator(database)
     with pytest.raises(ValueError, match="there is no status 'running'; it is one of 'processing', 'done', 'failed'"):
         runner.list_workflows(status="running")
@@ -376,6 +380,17 @@ def test_lists_that_are_asked_for_wrongly(database: BaseDatabaseManager, orchest
         runner.list_workflows(limit=-1)
     with pytest.raises(LookupError, match="nope"):
         runner.list_workflows(cursor="nope")
+    for option in ("name", "cursor", "version", "queue"):
+        for value in (5, greet, [option]):
+            with pytest.raises(
+                TypeError, match=rf"the {option} of list_workflows\(\) is a str, not {type(value).__name__}"
+            ):
+                runner.list_workflows(**{option: value})
+        with pytest.raises(
+            ValueError, match=rf"the {option} of list_workflows\(\) has a lone surrogate in it: '\\ud800'"
+        ):
+            runner.list_workflows(**{option: "\ud800"})
+    assert runner.list_workflows(limit=10**30) == []
 
 
 def test_a_history(database: BaseDatabaseManager, orchestrator: MakeOrchestrator) -> None:
@@ -601,6 +616,13 @@ def test_a_context_manager_starts_and_stops(database: BaseDatabaseManager, greet
         ({"retention": timedelta.max}, ValueError, "the retention must be at most .* leave it out to keep them"),
         ({"retention": {"done": 1e11}}, ValueError, "the retention of 'done' must be at most"),
         ({"db_manager": "runs.db"}, TypeError, "is a BaseDatabaseManager, not str"),
+        ({"db_manager": MemoryDatabaseManager}, TypeError, "db_manager is .* not the class MemoryDatabaseManager"),
+        ({"queues": None}, TypeError, "queues holds instances of Queue, .* not None"),
+        ({"queues": "mail"}, TypeError, "queues holds instances of Queue, .* not 'mail'"),
+        ({"queues": Queue("mail")}, TypeError, r"queues holds instances of Queue, .* not Queue\("),
+        ({"serializer": "json"}, TypeError, r"serializer is an object with encode and decode\(\), not str"),
+        ({"serializer": JsonSerializer}, TypeError, "serializer is .* not the class JsonSerializer"),
+        ({"clock": time.time}, TypeError, r"clock is an object with now and monotonic\(\), not builtin"),
     ],
 )
 def test_an_orchestrator_that_is_made_wrongly(options: dict[str, Any], error: type[Exception], text: str) -> None:

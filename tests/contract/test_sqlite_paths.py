@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from contextlib import closing
@@ -127,3 +128,24 @@ def test_what_is_no_path_is_named(folder: Path, path: Any) -> None:
 def test_a_path_that_no_file_can_have_is_named(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"db_path is the path .* not '\\ud800\.db'"):
         SQLiteDatabaseManager("\ud800.db")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "error", "text"),
+    [
+        ("5", TypeError, "a number of seconds, not str"),
+        (True, TypeError, "a number of seconds, not bool"),
+        (-1, ValueError, "must not be negative or nan, not -1"),
+        (math.nan, ValueError, "must not be negative or nan, not nan"),
+    ],
+)
+def test_what_is_no_busy_timeout_is_named(folder: Path, seconds: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=f"busy_timeout_seconds .*{text}"):
+        SQLiteDatabaseManager("x.db", busy_timeout_seconds=seconds)
+    assert not os.path.exists("x.db")
+
+
+@pytest.mark.parametrize("seconds", [0, math.inf, 10**400])
+def test_a_busy_timeout_may_be_nothing_or_endless(folder: Path, seconds: float) -> None:
+    with closing(SQLiteDatabaseManager("x.db", busy_timeout_seconds=seconds)) as manager:
+        manager.create_workflow(run_record("a"))

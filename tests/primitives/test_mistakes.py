@@ -238,7 +238,7 @@ def test_events_that_cannot_be_sent(memory: MemoryDatabaseManager, orchestrator:
         ("go", 1, "a/b", InvalidWorkflowIdError),
         ("go", 1, 5, TypeError),
     ]:
-        with pytest.raises(error):
+        with pytest.raises(error, match="event"):
             handle.raise_event(name, payload, event_id=event_id)
     assert memory.load_events(handle.id) == []
     handle.raise_event("go", "at last")
@@ -297,11 +297,22 @@ def test_a_timeout_of_another_type(ended: tuple[Orchestrator, WorkflowHandle], t
         ({"timeout": -1}, ValueError, "an activity's timeout must not be negative"),
         ({"total_timeout": "1"}, TypeError, "an activity's total_timeout is a number of seconds or a timedelta"),
         ({"heartbeat_timeout": True}, TypeError, "an activity's heartbeat_timeout is a number of seconds"),
-        ({"retries": 3}, TypeError, "an activity has no option 'retries'; there are retry, timeout"),
+        (
+            {"retries": 3},
+            TypeError,
+            "no option 'retries'; there are retry, .*, heartbeat_timeout, executor, transactional, version$",
+        ),
     ],
 )
 def test_options_of_an_activity(options: dict[str, Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         activity(**options)
+    text = text.replace(", transactional, version$", "$")  # which belong to the activity, and not to a call
     with pytest.raises(error, match=text):
         act.options(**options)
+
+
+@pytest.mark.parametrize("option", ["transactional", "version"])
+def test_options_of_an_activity_that_a_call_cannot_have(option: str) -> None:
+    with pytest.raises(TypeError, match=f"has no option '{option}'; it is given where the activity is declared"):
+        act.options(**{option: None})  # type: ignore[misc]

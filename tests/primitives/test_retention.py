@@ -100,6 +100,7 @@ def test_a_purged_id_is_free(store: BaseDatabaseManager, orchestrator: MakeOrche
         ({"older_than": datetime(2030, 1, 1)}, ValueError, "time zone"),  # noqa: DTZ001 - that is the point
         ({"older_than": 1, "status": "processing"}, ValueError, "none that is 'processing' has"),
         ({"older_than": 1, "status": "gone"}, ValueError, "there is no status 'gone'"),
+        ({"older_than": 1, "name": 5}, TypeError, r"the name of purge_workflows\(\) is a str, not int"),
         ({"older_than": 1, "limit": -1}, ValueError, "limit must not be negative"),
     ],
 )

@@ -259,7 +259,7 @@ def test_where_clocks_change_a_day_has_one_run(runner: Orchestrator, clock: Fake
         (("report", "* * * * *"), {"overlap": "no"}, ValueError, "overlap of a schedule is one of 'skip', 'queue'"),
         (("report", "* * * * *"), {"schedule_id": "a/b"}, InvalidWorkflowIdError, "the id of a schedule .* has the"),
         (("report", "* * * * *"), {"schedule_id": "x" * 190}, InvalidWorkflowIdError, "at most 200 characters"),
-        (("report", "* * * * *"), {"schedule_id": 5}, TypeError, "is a str, not int"),
+        (("report", "* * * * *"), {"schedule_id": 5}, TypeError, "a schedule id is a str, not int"),
         (("report", "* * * * *"), {"arguments": ["x"]}, TypeError, "a dict by name, not list"),
         (("report", "* * * * *"), {"arguments": {"file": 1}}, TypeError, "file"),
         (("report", "* * * * *"), {"arguments": {"folder": object()}}, SerializationError, "folder"),
@@ -280,8 +280,10 @@ def test_what_is_not_there_is_named(runner: Orchestrator) -> None:
             call("none")
         assert caught.value.schedule_id == "none"
         assert isinstance(caught.value, (OrchestrateError, LookupError))
-        with pytest.raises(InvalidWorkflowIdError):
+        with pytest.raises(InvalidWorkflowIdError, match="schedule id 'a/b' has the character '/'"):
             call("a/b")
+        with pytest.raises(TypeError, match="a schedule id is a str, not NoneType"):
+            call(None)  # type: ignore[arg-type]
 
 
 def test_not_in_a_workflow(memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, report: Any) -> None:
