@@ -67,8 +67,12 @@ class Parameters:
         import inspect
 
         signature = inspect.signature(self._function)
+        parameters = list(signature.parameters.values())
         if self._skip_first:
-            return signature.replace(parameters=list(signature.parameters.values())[1:])
+            return signature.replace(parameters=parameters[1:])
+        if parameters and _dispatches(self._function) and parameters[0].kind is parameters[0].POSITIONAL_OR_KEYWORD:
+            parameters[0] = parameters[0].replace(kind=parameters[0].POSITIONAL_ONLY)
+            return signature.replace(parameters=parameters)
         return signature
 
     @functools.cached_property
@@ -94,6 +98,11 @@ class Parameters:
             elif name not in self._optional:
                 return None
         return bound if len(bound) == len(args) + len(kwargs) else None
+
+
+def _dispatches(function: object) -> bool:
+    """Return whether this was made by ``functools.singledispatch``, which looks at the first argument by position."""
+    return callable(getattr(function, "dispatch", None)) and hasattr(function, "registry")
 
 
 def is_coroutine_function(function: Callable[..., Any]) -> bool:

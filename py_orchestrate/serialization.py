@@ -128,6 +128,8 @@ class JsonSerializer:
         except json.JSONDecodeError as error:  # not chained: the error holds the whole text
             raise SerializationError(f"the stored text is not JSON: {error.msg} at position {error.pos}") from None
         except ValueError:
+            if lenient:
+                return json.loads(text, parse_int=_int_or_digits)
             raise SerializationError(
                 f"the stored text has an integer of more than {sys.get_int_max_str_digits()} digits; "
                 "see sys.set_int_max_str_digits"
@@ -143,6 +145,14 @@ def _decoded(text: str) -> Any:
     except StopIteration:
         return json.loads(text)
     return value if end == len(text) else json.loads(text)
+
+
+def _int_or_digits(digits: str) -> int | str:
+    """Return the integer, or, where it has more digits than this process takes, what stands there."""
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
 
 
 def _plain_json(value: Any) -> tuple[str, Any] | None:

@@ -356,6 +356,27 @@ def test_other_decorators_under_and_over(run: Callable[..., Any]) -> None:
     assert w(1) == [2, 11, 101, 101]
 
 
+def test_functions_of_singledispatch(run: Callable[..., Any]) -> None:
+    @functools.singledispatch
+    def show(x: Any, suffix: str = "") -> str:
+        return f"anything{suffix}"
+
+    @show.register
+    def _(x: int, suffix: str = "") -> str:
+        return f"an int{suffix}"
+
+    act = activity(show)
+
+    @workflow
+    def flow() -> list[str]:
+        return [act(3), act("3", suffix="!"), act.submit(4, "?").result()]
+
+    assert run(flow) == ["an int", "anything!", "an int?"]
+    assert run(workflow("show flow")(show), 5) == "an int"
+    with pytest.raises(TypeError, match="positional"):
+        run("show flow", x=5)
+
+
 def test_a_decorator_without_wraps_needs_a_name(run: Callable[..., Any]) -> None:
     def careless(function: Any) -> Any:
         def wrapper(*args: Any) -> Any:

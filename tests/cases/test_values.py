@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -185,6 +186,35 @@ def test_a_result_that_cannot_be_stored_fails_the_activity(
     if which != "200,000 deep":
         assert path.startswith("$.deep[1]")
         assert type_name in text
+
+
+def test_an_integer_that_is_too_long_here_can_be_looked_at(
+    memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator
+) -> None:
+    @workflow
+    def long() -> list[Any]:
+        return [-(10**4000), 5, 1.5]
+
+    @workflow
+    def marked() -> Any:
+        return (10**4000,)
+
+    runner = orchestrator(memory)
+    handles = [runner.start_workflow(long), runner.start_workflow(marked)]
+    for handle in handles:
+        handle.wait(10)
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(1000)
+    try:
+        digits = "1" + "0" * 4000
+        assert handles[0].status()["output"] == ["-" + digits, 5, 1.5]
+        assert handles[1].status()["output"] == {"$py": "tuple", "v": [digits]}
+        assert len(runner.list_workflows()) == 2
+        with pytest.raises(SerializationError, match="an integer of more than 1000 digits"):
+            handles[0].result(10)
+    finally:
+        sys.set_int_max_str_digits(limit)
+    assert handles[0].result(10)[0] == -(10**4000)
 
 
 @pytest.mark.parametrize("which", ["file", "lock", "circular list", "200,000 deep", "subclass of float"])
