@@ -152,6 +152,9 @@ def orchestrators(orchestrator: Orchestrator) -> None:
     assert_type(orchestrator.list_workflows(status="done", limit=3), list[dict[str, Any]])
     assert_type(orchestrator.stop(timeout=1), bool)
     handle = orchestrator.start_workflow(bare_flow, 1, timeout=timedelta(days=1))
+    assert_type(handle.wait(timedelta(seconds=1)), dict[str, Any])
+    assert_type(orchestrator.stop(timedelta(seconds=1)), bool)
+    orchestrator.start_workflow(bare_flow, 1, workflow_id=None, timeout=None, queue=None, priority=None, delay=None)
     mail = Queue("mail", concurrency=2, per_process=1, rate=(100, timedelta(minutes=1)))
     Orchestrator("a.db", queues=[mail, Queue("other", rate=(1, 0.5))])
     orchestrator.start_workflow(bare_flow, 1, queue="mail", priority=-1, delay=5, deduplication_key="key")
@@ -192,5 +195,7 @@ def mistakes(orchestrator: Orchestrator) -> None:
     workflow(name="x")  # type: ignore[call-overload]
     Queue("mail", concurrency="2")  # type: ignore[arg-type]
     orchestrator.start_workflow(bare_flow, 1, queue=Queue("mail"))  # type: ignore[arg-type]
+    orchestrator.start_workflow(bare_flow, 1, timeout="5")  # type: ignore[arg-type]
+    orchestrator.stop("5")  # type: ignore[arg-type]
     orchestrator.invoke_workflow(bare_flow)  # type: ignore[arg-type]
     orchestrator.get_workflow_status(5)  # type: ignore[arg-type]
