@@ -2,7 +2,9 @@
 
 Callbacks run in the order in which they were scheduled, so the code's way is fixed by what it waits for. When nothing
 can run, the loop waits for the first of all that the tasks wait for (activities, child workflows, events, timers), and
-which it was is recorded; where there is only one, nothing is. A delay of the loop's (``asyncio.sleep``,
+which it was is recorded; where there is only one, nothing is. asyncio keeps tasks in sets (a ``TaskGroup`` cancels its
+tasks in the order of one), so the loop's tasks and futures are hashed by the order in which they were made, and not by
+their addresses, which are others in each run. A delay of the loop's (``asyncio.sleep``,
 ``asyncio.timeout``) is a durable timer, and ``time()`` goes by these alone. What would bring in something that is not
 recorded (sockets, threads, child processes) is refused.
 
@@ -13,7 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
+import sys
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextvars import Context, copy_context
@@ -60,6 +64,28 @@ class _Entry:
         return not self.waiter.done()
 
 
+class _Task(asyncio.Task[Any]):
+    """A task that has the same place in a set in every replay: small whole numbers are their own hashes."""
+
+    def __init__(self, coroutine: Any, *, ordinal: int, **options: Any) -> None:
+        self._ordinal = ordinal  # first: asyncio puts a task into a set while it is made
+        super().__init__(coroutine, **options)
+
+    def __hash__(self) -> int:
+        return self._ordinal
+
+
+class _Future(asyncio.Future[Any]):
+    """A future that has the same place in a set in every replay."""
+
+    def __init__(self, *, ordinal: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._ordinal = ordinal
+        super().__init__(loop=loop)
+
+    def __hash__(self) -> int:
+        return self._ordinal
+
+
 class WorkflowLoop(asyncio.AbstractEventLoop):
     """The loop of one attempt of one run."""
 
@@ -69,6 +95,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._ready: deque[asyncio.Handle] = deque()
         self._entries: list[_Entry] = []
         self._tasks: list[asyncio.Task[Any]] = []
+        self._ordinals = itertools.count()  # of its tasks and futures
         self._main: asyncio.Task[Any] | None = None
         self._task_factory: Any = None
         self._is_main_cancelled = False
@@ -249,21 +276,40 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def create_future(self) -> asyncio.Future[Any]:
         """Return a future of this loop."""
-        return asyncio.Future(loop=self)
+        return _Future(ordinal=next(self._ordinals), loop=self)
 
     def create_task(self, coro: Any, *, context: Context | None = None, **options: Any) -> asyncio.Task[Any]:
-        """Run a coroutine beside the others."""
+        """Run a coroutine beside the others.
+
+        Raises:
+            DurableCallError: ``asyncio.as_completed`` was given a coroutine. It takes tasks in a fixed order only.
+        """
+        if _is_called_by_as_completed():
+            coro.close()
+            raise DurableCallError(
+                "an async workflow cannot hand coroutines to asyncio.as_completed(), which would begin them in another "
+                "order in each run. Begin them first: durable.as_completed() takes what act.submit() returns, and "
+                "asyncio.as_completed() takes tasks of asyncio.create_task()"
+            )
         context = copy_context() if context is None else context
         context.run(set_scope, self._host)  # type: ignore[arg-type]  # a context of the user's own may lack it
-        if self._task_factory is None:
-            task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, context=context, **options)
-        else:
-            task = self._task_factory(self, coro, context=context, **options)
+        if self._task_factory is not None:
+            options.setdefault("eager_start", True)
+        task = _Task(coro, ordinal=next(self._ordinals), loop=self, context=context, **options)
         self._tasks.append(task)
         return task
 
     def set_task_factory(self, factory: Any) -> None:
-        """Let a factory make the tasks; ``None`` for none."""
+        """Let tasks begin at once, with ``asyncio.eager_task_factory``, or in their turn, with ``None``.
+
+        Raises:
+            DurableCallError: It is another factory, whose tasks would have another place in a set in each run.
+        """
+        if factory is not None and factory is not asyncio.eager_task_factory:
+            raise DurableCallError(
+                "an async workflow takes no task factory but asyncio.eager_task_factory: a TaskGroup would cancel the "
+                "tasks of another one in another order in each run"
+            )
         self._task_factory = factory
 
     def get_task_factory(self) -> Any:
@@ -300,6 +346,17 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         """Do nothing: there is none."""
+
+
+def _is_called_by_as_completed() -> bool:
+    """Return whether the caller's caller is ``asyncio.as_completed``, which puts what it is given into a set first."""
+    caller = sys._getframe(2)  # noqa: SLF001 - nothing else tells who asks for the task
+    if caller.f_code is not asyncio.ensure_future.__code__ or caller.f_back is None:
+        return False
+    code = caller.f_back.f_code
+    return code.co_filename == caller.f_code.co_filename and code.co_qualname.startswith(
+        ("as_completed", "_AsCompletedIterator")
+    )
 
 
 def _is_cancellation(error: BaseException | None) -> bool:

@@ -635,6 +635,55 @@ def test_what_is_not_durable_is_refused(
     assert "Await an activity that does it" in str(cause)
 
 
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")  # those that were not begun
+@pytest.mark.parametrize("begin", [lambda act, n: act(n), lambda act, n: act.submit(n)], ids=["call", "submit"])
+def test_coroutines_are_not_begun_in_the_order_of_a_set(
+    memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, act: Any, begin: Any
+) -> None:
+    @workflow
+    async def w() -> list[Any]:
+        return [await each for each in asyncio.as_completed([begin(act, n) for n in range(3)])]
+
+    cause = failure(orchestrator(memory), w)
+    assert isinstance(cause, DurableCallError)
+    assert "cannot hand coroutines to asyncio.as_completed()" in str(cause)
+    assert "durable.as_completed() takes what act.submit() returns" in str(cause)
+
+
+@pytest.mark.parametrize("is_eager", [False, True], ids=["in turn", "eager"])
+def test_sets_of_tasks_and_futures_keep_the_order_in_which_they_were_made(
+    memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, act: Any, is_eager: bool
+) -> None:
+    @workflow
+    async def w() -> list[Any]:
+        loop = asyncio.get_running_loop()
+        if is_eager:
+            loop.set_task_factory(asyncio.eager_task_factory)
+        tasks = []
+        for n in range(20):
+            kept = [object() for _ in range(n % 3)]  # whatever else is made meanwhile, and has an address
+            tasks.append(asyncio.create_task(act(n)))
+            assert len({tasks[-1]: kept, loop.create_future(): kept}) == 2
+        assert [task.result() for task in (await asyncio.wait(tasks))[0]] != []
+        seen = [await each for each in asyncio.as_completed(tasks)]
+        hidden = [asyncio.shield(asyncio.create_task(act(n))) for n in range(20)]
+        return [list(set(tasks)) == tasks, seen, [future in set(hidden) for future in hidden], len({*tasks, *hidden})]
+
+    runner = orchestrator(memory)
+    first = runner.start_workflow(w).result(10)
+    assert first[2:] == [[True] * 20, 40]
+    assert sorted(first[1]) == list(range(20))
+    assert runner.start_workflow(w).result(10) == first
+
+
+def test_a_task_factory_of_one_s_own_is_refused(memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator) -> None:
+    @workflow
+    async def w() -> None:
+        asyncio.get_running_loop().set_task_factory(lambda loop, coro, **_: asyncio.Task(coro, loop=loop))
+
+    assert "takes no task factory but asyncio.eager_task_factory" in str(failure(orchestrator(memory), w))
+
+
 async def a_future_of_nobody() -> None:
     await asyncio.get_running_loop().create_future()
 
