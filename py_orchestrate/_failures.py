@@ -1,8 +1,8 @@
 """Exceptions as stored text, and back.
 
 A failure is stored as a JSON document: the exception's class by name, its text, its traceback, its arguments and
-attributes where they can be stored, its cause and, of a group, its members. Nothing is pickled, and reading one imports
-nothing. It is raised again as the same class where that class is already imported and comes out with the same text;
+attributes where they can be stored, its cause and, of a group, its members. Nothing is pickled. It is raised again as
+the same class where that class can be imported by its name and comes out with the same text;
 ``__init__`` of a class written in Python is not called, because its parameters are not the exception's ``args``.
 Everywhere else it is raised as ``ActivityError`` with the class's name and the text. What a workflow catches is always
 made from the stored document, in the first run as in a replay, so the two cannot differ.
@@ -10,14 +10,17 @@ made from the stored document, in the first run as in a replay, so the two canno
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
-import sys
 import traceback
 from collections.abc import Iterator
+from contextvars import Context
 from types import MemberDescriptorType, TracebackType
 from typing import Any, NamedTuple
 
+from ._stored_classes import is_script, resolve, stored_name
 from .errors import ActivityError, SerializationError
 from .serialization import Serializer
 
@@ -163,7 +166,7 @@ def _traceback_text(error: BaseException) -> str:
 
 def _empty_document(error: BaseException) -> dict[str, Any]:
     return {
-        "type": _name(type(error)),
+        **stored_name(type(error)),
         "message": _message(error),
         "args": None,
         "state": {},
@@ -250,15 +253,19 @@ def _encoded(value: Any, serializer: Serializer) -> str | None:
     return text if len(text) <= 2 * _MESSAGE_LIMIT else None
 
 
-def _name(cls: type) -> str:
-    return f"{cls.__module__}:{cls.__qualname__}"
+def _find(type_name: str, script: str | None) -> type[BaseException] | None:
+    """Return the class that a stored name means here; its module is imported if it is not there yet.
 
-
-def _find(type_name: str) -> type[BaseException] | None:
-    module_name, _, qualname = type_name.partition(":")
-    found: Any = sys.modules.get(module_name)
-    for part in qualname.split("."):
-        found = getattr(found, "__dict__", {}).get(part)  # never getattr: a module may answer that with an import
+    The first run may have caught an exception of a module that only the activity imports, when it is called. In a
+    replay it is not called, and an ``except`` clause for a base class would not match any more.
+    """
+    found = resolve(type_name, {}, script)
+    module_name = type_name.partition(":")[0]
+    if found is None and script is None and not is_script(module_name):
+        # A module may do anything while it is imported, but its calls are none of the workflow's.
+        with contextlib.suppress(Exception, SystemExit):
+            Context().run(importlib.import_module, module_name)
+            found = resolve(type_name, {})
     return found if isinstance(found, type) and issubclass(found, BaseException) else None
 
 
@@ -274,7 +281,7 @@ def _rebuild(data: dict[str, Any], serializer: Serializer) -> BaseException:
 
 
 def _same_class(data: dict[str, Any], serializer: Serializer) -> BaseException | None:
-    cls = _find(data["type"])
+    cls = _find(data["type"], data.get("script"))
     if cls is None or data["args"] is None:
         return None
     try:

@@ -11,8 +11,8 @@ from ._engine.engine import Engine
 from ._ids import new_workflow_id
 from ._options import NO_RUN_OPTIONS, NOT_GIVEN, RunOptions
 from ._payloads import are_equal
-from ._registry import WorkflowRegistry
-from .errors import WorkflowConflictError
+from ._registry import Definition, WorkflowRegistry
+from .errors import SerializationError, WorkflowConflictError
 from .models import WorkflowRecord, WorkflowStatus
 from .serialization import Serializer
 
@@ -80,7 +80,7 @@ class Starts:
         if existing is None:
             return workflow_id
         # One that has begun anew has arguments of its own by now.
-        if existing.name != name or not (are_equal(existing.input, text) or existing.generation):
+        if existing.name != name or (not existing.generation and not self._is_same(existing, text, definition)):
             is_id = existing.id == workflow_id
             what = f"workflow id {workflow_id!r}" if is_id else f"deduplication key {options.deduplication_key!r}"
             raise WorkflowConflictError(
@@ -90,6 +90,16 @@ class Starts:
                 existing.id,
             )
         return existing.id
+
+    def _is_same(self, existing: WorkflowRecord, text: str, definition: Definition) -> bool:
+        """Return whether a run has these arguments; a class of a script has two names, so texts can differ."""
+        if are_equal(existing.input, text):
+            return True
+        try:
+            found = self._serializer.decode(existing.input, types=definition.types)
+            return are_equal(self._serializer.encode(found, types=definition.types)[0], text)
+        except SerializationError:
+            return False
 
 
 def name_of(workflow: str | Callable[..., Any]) -> str:

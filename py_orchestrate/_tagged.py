@@ -49,6 +49,8 @@ from ._stored_classes import (
     class_name,
     model_base,
     resolve,
+    script_name,
+    stored_name,
 )
 from .errors import SerializationError
 
@@ -87,7 +89,7 @@ class _Writer:
             kind = class_kind(cls)
             if kind is None:
                 raise self.refusal(value, "is not storable", _advice(cls))
-            if resolve(class_name(cls), self._known) is not cls:
+            if resolve(class_name(cls), self._known, script_name(cls)) is not cls:
                 raise self.refusal(
                     value,
                     f"is not storable, because {class_name(cls)} does not lead to its class",
@@ -243,7 +245,7 @@ def _write_moment(writer: _Writer, value: datetime | time) -> Any:
 
 
 def _write_enum(writer: _Writer, value: Enum) -> Any:
-    written: dict[str, Any] = {MARK: ENUM, "type": class_name(type(value))}
+    written: dict[str, Any] = {MARK: ENUM, **stored_name(type(value))}
     if not isinstance(value, Flag):  # a flag may be a sum of members, which has no name of its own
         written["name"] = _text(value.name)
     return {**written, "v": writer.attempt(value.value, value.name)}
@@ -252,18 +254,18 @@ def _write_enum(writer: _Writer, value: Enum) -> Any:
 def _write_named_tuple(writer: _Writer, value: Any) -> Any:
     writer.own_fields(value, ())
     state = dict(zip(type(value)._fields, tuple.__iter__(value), strict=True))
-    return {MARK: NAMED_TUPLE, "type": class_name(type(value)), "v": writer.fields(value, state)}
+    return {MARK: NAMED_TUPLE, **stored_name(type(value)), "v": writer.fields(value, state)}
 
 
 def _write_dataclass(writer: _Writer, value: Any) -> Any:
     state = writer.own_fields(value, [field.name for field in dataclasses.fields(value)])
-    return {MARK: DATACLASS, "type": class_name(type(value)), "v": writer.fields(value, state)}
+    return {MARK: DATACLASS, **stored_name(type(value)), "v": writer.fields(value, state)}
 
 
 def _write_model(writer: _Writer, value: Any) -> Any:
     inner = model_base().__getstate__(value)
     state = writer.own_fields(value, type(value).model_fields, ignored=inner)
-    written = {MARK: MODEL, "type": class_name(type(value)), "v": writer.fields(value, state)}
+    written = {MARK: MODEL, **stored_name(type(value)), "v": writer.fields(value, state)}
     written["set"] = sorted(inner["__pydantic_fields_set__"])
     for key in ("extra", "private"):
         if inner[f"__pydantic_{key}__"] is not None:
@@ -287,7 +289,7 @@ class _Reader:
         tag = data[MARK] if isinstance(data[MARK], str) else ""
         try:
             if tag in _CLASS_READERS:
-                return _CLASS_READERS[tag](self._class(data["type"], tag), data)
+                return _CLASS_READERS[tag](self._class(data, tag), data)
             return _READERS[tag](data)
         except RecursionError:
             raise
@@ -301,8 +303,9 @@ class _Reader:
             name = tag if tag in _READERS or tag in _CLASS_READERS else f"value with an unknown {MARK!r}"
             raise SerializationError(f"a stored {name} cannot be read ({type(error).__name__})") from None
 
-    def _class(self, name: str, kind: str) -> type:
-        found = resolve(name, self._known)
+    def _class(self, data: Mapping[str, Any], kind: str) -> type:
+        name = data["type"]
+        found = resolve(name, self._known, data.get("script"))
         if not isinstance(found, type):
             advice = "import its module first, or name it in an annotation of the function"
             raise SerializationError(f"the class {name} is not known here; {advice}")

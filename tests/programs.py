@@ -78,12 +78,24 @@ class Program:
         self.folder = folder
         self.source = source
 
-    def run(self, *, crash: str | None = None, kill: bool = False, source: str | None = None) -> Ended:
-        """Run the script, or a changed one, up to its end or its death at a place."""
+    def run(
+        self, *, crash: str | None = None, kill: bool = False, source: str | None = None, importer: str | None = None
+    ) -> Ended:
+        """Run the script, or a changed one, up to its end or its death at a place.
+
+        Args:
+            crash: The place.
+            kill: Whether the death is by SIGKILL.
+            source: The changed script.
+            importer: What is run in place of the script, which it imports as ``script``.
+        """
         script = self.folder / "script.py"
         text = textwrap.dedent(self.source if source is None else source)
         ending = "" if "run(" in text or "print(" in text else '\nrun("w")\n'
         script.write_text(_PRELUDE + text + ending, encoding="utf-8")
+        if importer is not None:
+            script = self.folder / "importer.py"
+            script.write_text(importer, encoding="utf-8")
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "FOLDER": str(self.folder)}
         if crash is not None:
             environment |= {"CRASH": crash, "KILL": "1" if kill else ""}
@@ -98,14 +110,14 @@ class Program:
         )
         return Ended(process.returncode, process.stdout, process.stderr)
 
-    def crash(self, place: str = "1", *, kill: bool = False) -> None:
-        """Run the script up to its death at a place."""
-        ended = self.run(crash=place, kill=kill)
+    def crash(self, place: str = "1", *, kill: bool = False, importer: str | None = None) -> None:
+        """Run the script, or what imports it, up to its death at a place."""
+        ended = self.run(crash=place, kill=kill, importer=importer)
         assert ended.code == (-9 if kill else 9), ended
 
-    def recover(self, source: str | None = None) -> Ended:
-        """Run the script, or a changed one, once more."""
-        return self.run(source=source)
+    def recover(self, source: str | None = None, *, importer: str | None = None) -> Ended:
+        """Run the script, or a changed one, or what imports it, once more."""
+        return self.run(source=source, importer=importer)
 
     def hits(self, name: str) -> int:
         """Return how often a side effect happened, in all processes."""

@@ -378,3 +378,98 @@ def test_a_class_that_is_gone_after_a_crash(program: Any) -> None:
     script.crash(kill=True)
     recovered = script.recover(source.replace("Api", "Renamed"))
     assert recovered.output == ["ActivityError", "busy", "__main__:Api"]
+
+
+# --- classes that the process which replays does not have, or has under another name ----------------------------------
+
+
+@pytest.mark.crash
+def test_a_class_that_only_the_activity_imports(program: Any) -> None:
+    """In a replay the activity does not run, so nothing else imports the module."""
+    script = program("""
+        @activity
+        def fetch():
+            mark("fetch")
+            import urllib.error
+            raise urllib.error.URLError("down")
+
+        @activity
+        def go_on():
+            mark("go_on")
+
+        @activity
+        def last():
+            crash()
+
+        @workflow
+        def w():
+            try:
+                fetch()
+            except OSError as error:
+                go_on()
+                last()
+                return [type(error).__name__, str(error), "urllib.error" in sys.modules]
+        """)
+    script.crash(kill=True)
+    assert script.recover().output == ["URLError", "<urlopen error down>", True]
+    assert (script.hits("fetch"), script.hits("go_on")) == (1, 1)
+
+
+SCRIPT_WITH_CLASSES = """
+    from dataclasses import dataclass
+    from enum import Enum
+
+    class PayError(Exception):
+        pass
+
+    class Kind(Enum):
+        BOOK = "book"
+
+    @dataclass
+    class Item:
+        kind: Kind
+
+    @activity
+    def make():
+        mark("make")
+        return [Item(Kind.BOOK)]
+
+    @activity
+    def pay():
+        mark("pay")
+        raise PayError("no money")
+
+    @activity
+    def go_on():
+        pass
+
+    @activity
+    def last():
+        crash()
+
+    @workflow
+    def w(item=None):
+        (made,) = make()
+        try:
+            pay()
+        except PayError as error:
+            go_on()
+            last()
+            return [type(made) is Item, made.kind is Kind.BOOK, made == item, str(error)]
+
+    if __name__ == "__main__":
+        run("w", item=Item(Kind.BOOK))
+    """
+IMPORTER = "import script; script.run('w', item=script.Item(script.Kind.BOOK))"
+ONCE = "\n    elif 'importer' not in sys.argv[0]: raise SystemExit('the script was imported by itself')"
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("first", ["started", "imported"])
+def test_a_script_has_the_same_classes_whether_it_is_started_or_imported(program: Any, first: str) -> None:
+    """As its workflows and activities are the same."""
+    script = program(SCRIPT_WITH_CLASSES + ONCE)
+    script.crash(kill=True, importer=None if first == "started" else IMPORTER)
+    ended = script.recover(importer=IMPORTER if first == "started" else None)
+    assert ended.output == [True, True, True, "no money"]
+    assert (script.hits("make"), script.hits("pay")) == (1, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -128,14 +129,40 @@ def test_a_name_that_leads_to_no_exception(name: str) -> None:
     assert (str(error), error.type_name) == ("text", name)
 
 
-def test_decoding_imports_nothing_and_asks_no_module(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_that_is_loaded_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     lazy = types.ModuleType("a_lazy_module")
     lazy.__getattr__ = lambda name: pytest.fail(f"asked for {name}")  # type: ignore[method-assign]
     monkeypatch.setitem(sys.modules, lazy.__name__, lazy)
+    assert isinstance(decoded_as("a_lazy_module:Error"), ActivityError)
+
+
+def decoded_as(type_name: str) -> BaseException:
     document = json.loads(encode_failure(ValueError("text"), SERIALIZER).document)
-    for name in ("a_lazy_module:Error", "this:Error"):
-        assert isinstance(decode_failure(json.dumps({**document, "type": name}), None, SERIALIZER), ActivityError)
-    assert "this" not in sys.modules
+    return decode_failure(json.dumps({**document, "type": type_name}), None, SERIALIZER)
+
+
+@pytest.mark.parametrize(
+    ("source", "is_found"),
+    [
+        ("class Error(Exception): pass", True),
+        ("class Error: pass", False),
+        ("raise KeyError('it needs something')", False),
+        ("raise SystemExit(1)", False),
+        ("import warnings; warnings.warn('old', DeprecationWarning)", False),
+        ("a syntax error", False),
+        ("", False),
+    ],
+)
+def test_the_module_of_a_class_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, is_found: bool
+) -> None:
+    name = f"module_{tmp_path.name}"
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / f"{name}.py").write_text(source)
+    error = decoded_as(f"{name}:Error")
+    sys.modules.pop(name, None)
+    assert type(error).__module__ == (name if is_found else ActivityError.__module__)
+    assert str(error) == "text"
 
 
 def test_init_of_a_class_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
