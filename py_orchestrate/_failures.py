@@ -6,6 +6,9 @@ the same class where that class can be imported by its name and comes out with t
 ``__init__`` of a class written in Python is not called, because its parameters are not the exception's ``args``.
 Everywhere else it is raised as ``ActivityError`` with the class's name and the text. What a workflow catches is always
 made from the stored document, in the first run as in a replay, so the two cannot differ.
+
+What is large is cut, by fixed limits: a text to its beginning, and other arguments to the exception's text, of which
+most classes can be made. The limit for values does not hold here: it would decide which ``except`` clause matches.
 """
 
 from __future__ import annotations
@@ -20,12 +23,14 @@ from contextvars import Context
 from types import MemberDescriptorType, TracebackType
 from typing import Any, NamedTuple
 
+from ._payloads import LimitedSerializer
 from ._stored_classes import is_script, resolve, stored_name
 from .errors import ActivityError, SerializationError
 from .serialization import Serializer
 
 _TRACEBACK_LIMIT = 20_000
 _MESSAGE_LIMIT = 64_000
+_LARGE = 2 * _MESSAGE_LIMIT
 _CAUSES = 5
 _MEMBERS = 1000
 _BUILT_IN_MEMBERS = ("errno", "strerror", "filename", "filename2", "name", "path")
@@ -70,6 +75,8 @@ def encode_failure(error: BaseException, serializer: Serializer, *, step: dict[s
         serializer: What encodes its arguments.
         step: Of a workflow's failure: which step it came from.
     """
+    if isinstance(serializer, LimitedSerializer):
+        serializer = serializer.unlimited
     try:
         document = _document(error, serializer, _CAUSES)
     except Exception:  # noqa: BLE001 - a hostile class must not cost the failure
@@ -182,16 +189,23 @@ def _document(error: BaseException, serializer: Serializer, causes: int) -> dict
         document["type"] = error.type_name
     if isinstance(error, BaseExceptionGroup):
         if _size(error) <= _MEMBERS:
-            document["args"] = _encoded([error.message], serializer)
+            text = _encoded([error.message], serializer)
+            document["args"] = text if text is not None and len(text) <= _LARGE else None
             document["members"] = [_document(member, serializer, causes) for member in error.exceptions]
     else:
-        document["args"] = _encoded(_arguments(error), serializer)
+        document["args"] = _kept_arguments(error, document["message"], serializer)
     state = {name: _encoded(value, serializer) for name, value in _attributes(error)}
-    document["state"] = {name: text for name, text in state.items() if text is not None}
+    document["state"] = {name: text for name, text in state.items() if text is not None and len(text) <= _LARGE}
     document["notes"] = _notes(error)
     if error.__cause__ is not None and causes:
         document["cause"] = _document(error.__cause__, serializer, causes - 1)
     return document
+
+
+def _kept_arguments(error: BaseException, message: str, serializer: Serializer) -> str | None:
+    """Return the arguments as text; where they are large, those of an exception that has only its text."""
+    text = _encoded(_arguments(error), serializer)
+    return text if text is None or len(text) <= _LARGE else _encoded([message], serializer)
 
 
 def _size(error: BaseException) -> int:
@@ -247,10 +261,9 @@ def _add_note(error: BaseException, note: str) -> None:
 
 def _encoded(value: Any, serializer: Serializer) -> str | None:
     try:
-        text = serializer.encode(value, what="an exception's argument")[0]
+        return serializer.encode(value, what="an exception's argument")[0]
     except SerializationError:
         return None
-    return text if len(text) <= 2 * _MESSAGE_LIMIT else None
 
 
 def _find(type_name: str, script: str | None) -> type[BaseException] | None:

@@ -12,10 +12,14 @@ from .serialization import Serializer
 
 
 class LimitedSerializer:
-    """A serializer around another one, which refuses what that makes too much of."""
+    """A serializer around another one, which refuses what that makes too much of.
+
+    Attributes:
+        unlimited: The other serializer.
+    """
 
     def __init__(self, serializer: Serializer, max_bytes: int) -> None:
-        self._serializer = serializer
+        self.unlimited = serializer
         self._max_bytes = max_bytes
 
     def encode(self, value: Any, *, what: str = "value", types: Mapping[str, type] | None = None) -> tuple[str, Any]:
@@ -24,7 +28,7 @@ class LimitedSerializer:
         Raises:
             SerializationError: The value cannot be stored, or takes too much.
         """
-        text, copy = self._serializer.encode(value, what=what, types=types)
+        text, copy = self.unlimited.encode(value, what=what, types=types)
         # A text has at most four bytes for each of its characters, so most need not be encoded to be measured.
         if len(text) * 4 > self._max_bytes and (size := len(text.encode("utf-8", "surrogatepass"))) > self._max_bytes:
             raise SerializationError(
@@ -35,7 +39,7 @@ class LimitedSerializer:
 
     def decode(self, text: str, *, types: Mapping[str, type] | None = None, lenient: bool = False) -> Any:
         """See ``Serializer``. What is stored can be read, whatever the limit is."""
-        return self._serializer.decode(text, types=types, lenient=lenient)
+        return self.unlimited.decode(text, types=types, lenient=lenient)
 
 
 def are_equal(one: str, other: str) -> bool:

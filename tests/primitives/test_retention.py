@@ -295,6 +295,27 @@ def test_what_is_stored_can_be_read_whatever_the_limit_is(
     assert orchestrator(memory, max_payload_bytes=10).get_handle(handle.id).result(10) == "x" * 1000
 
 
+def test_a_failure_that_takes_too_much_keeps_its_class(
+    memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, flow: Any
+) -> None:
+    @activity
+    def fails() -> None:
+        raise ValueError("x" * 5000)
+
+    @workflow
+    def w() -> Any:
+        try:
+            fails()
+        except ValueError as error:
+            durable.wait_for_event("go")  # the run leaves, and is replayed
+            return [type(error).__name__, len(str(error)), flow(1)]
+
+    runner = orchestrator(memory, max_payload_bytes=1000)
+    handle = runner.start_workflow(w)
+    handle.raise_event("go")
+    assert handle.result(10) == ["ValueError", 5000, 1]
+
+
 @pytest.mark.parametrize(("limit", "error"), [(0, ValueError), (-5, ValueError), (1.5, TypeError), (True, TypeError)])
 def test_what_is_no_limit_is_refused(limit: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="max_payload_bytes"):

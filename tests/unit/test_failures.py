@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from py_orchestrate._failures import decode_failure, encode_failure, shown_message, summarize_failure
+from py_orchestrate._payloads import LimitedSerializer
 from py_orchestrate.errors import ActivityError, NonDeterminismError, SerializationError
 from py_orchestrate.serialization import JsonSerializer
 
@@ -63,6 +64,30 @@ def test_a_second_journey_changes_nothing_more(which: str) -> None:
     assert text_of(twice) == text_of(once)
     summaries = [summarize_failure(encode_failure(each, SERIALIZER).document, None) for each in (once, twice)]
     assert summaries[0].type_name == summaries[1].type_name
+
+
+@pytest.mark.parametrize("max_bytes", [1, 1000, None])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("x" * 5000),
+        ValueError("x" * 3_000_000),
+        ValueError("😀" * 3_000_000),
+        ValueError(["x" * 1000] * 1000),
+        ValueError("x", ["x" * 1000] * 1000),
+        FileNotFoundError(2, "x" * 500_000, "file"),
+        Api(503, "x" * 5000),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_how_much_it_holds_does_not_change_its_class(error: BaseException, max_bytes: int | None) -> None:
+    serializer = SERIALIZER if max_bytes is None else LimitedSerializer(SERIALIZER, max_bytes)
+    failure = encode_failure(raised(error), serializer)
+    assert len(failure.document) < 2_000_000
+    decoded = decode_failure(failure.document, failure.message, serializer)
+    assert type(decoded) is type(error)
+    assert text_of(decoded)[:1000] == text_of(error)[:1000]
+    assert describe(round_trip(decoded))[:2] == describe(decoded)[:2]
 
 
 def test_nothing_of_the_original_is_shared() -> None:
