@@ -107,6 +107,10 @@ class WorkflowScope(Scope, Protocol):
         """Wait for the end of a call, in an async workflow."""
         ...
 
+    def is_outcome(self, error: BaseException, /) -> bool:
+        """Return whether this is what a call failed with, and not a signal of the interpreter's or the library's."""
+        ...
+
     def record_value(self, name: str, make: Callable[[], Any], /) -> Any:
         """Return the recorded value, or make one and record it."""
         ...

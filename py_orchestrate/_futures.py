@@ -134,6 +134,12 @@ def in_async_workflow() -> bool:
     return scope is not None and scope.is_async
 
 
+def is_outcome_of_call(error: BaseException) -> bool:
+    """Return whether a call of the workflow failed with this; an activity may raise what is else a signal."""
+    scope = calling_scope()
+    return scope is not None and scope.is_workflow and cast("WorkflowScope", scope).is_outcome(error)
+
+
 def results_of[R](submit: Callable[..., DurableFuture[R]], iterables: Iterable[Iterable[Any]]) -> list[R]:
     """Submit a call for each item and return the results in order; awaited, in an async workflow."""
 
@@ -169,7 +175,8 @@ class _Outcomes:
             BaseException: The run is to leave or is cancelled, or the task that waits is.
         """
         # asyncio's CancelledError by its name: importing asyncio would double the time of the import.
-        if isinstance(error, Unwind | WorkflowCancelled | GeneratorExit) or type(error).__name__ == "CancelledError":
+        is_signal = isinstance(error, GeneratorExit) or type(error).__name__ == "CancelledError"
+        if isinstance(error, Unwind | WorkflowCancelled) or (is_signal and not is_outcome_of_call(error)):
             raise error
         self._first_error = self._first_error or error
         self.values.append(error)

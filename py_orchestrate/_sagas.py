@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ._context import Unwind, calling_scope, workflow_scope
-from ._futures import in_async_workflow
+from ._futures import in_async_workflow, is_outcome_of_call
 from .decorators import Activity, Workflow
 from .errors import CompensationError, DurableCallError
 
@@ -119,7 +119,9 @@ class Saga:
         """End the block; return whether it is to be undone."""
         self._is_open = False
         # A run that only leaves its worker comes back.
-        return error is not None and not isinstance(error, Unwind | GeneratorExit)
+        if isinstance(error, GeneratorExit):
+            return is_outcome_of_call(error)
+        return error is not None and not isinstance(error, Unwind)
 
 
 def _shield() -> contextlib.AbstractContextManager[None]:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from ._context import ActivityScope, Scope, WorkflowScope, calling_scope, current_scope, workflow_scope
-from ._futures import DurableFuture, awaited, in_async_workflow
+from ._futures import DurableFuture, awaited, in_async_workflow, is_outcome_of_call
 from ._identifiers import check_name
 from ._options import NO_RUN_OPTIONS
 from ._sagas import Saga
@@ -384,10 +384,11 @@ async def _wait_any_async[T](futures: Sequence[DurableFuture[T]]) -> DurableFutu
     async def end(future: DurableFuture[T]) -> None:
         try:
             await future
-        except (asyncio.CancelledError, WorkflowCancelled):
+        except WorkflowCancelled:
             raise
-        except BaseException:  # noqa: BLE001 - raised by the future itself, where that is asked
-            return
+        except BaseException as error:  # raised by the future itself, where that is asked
+            if isinstance(error, asyncio.CancelledError) and not is_outcome_of_call(error):
+                raise
 
     waits = [asyncio.ensure_future(end(future)) for future in futures]
     try:

@@ -45,6 +45,10 @@ class LoopHost(Protocol):
         """Return the ordinals of those that have come to an end, when one has."""
         ...
 
+    def is_outcome(self, error: BaseException) -> bool:
+        """Return whether a call has come to this failure."""
+        ...
+
 
 class _Entry:
     """Somebody who waits for something: a task, by a future, or a callback that is due at a time."""
@@ -129,16 +133,22 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def wait(self, pending: Pending) -> Generator[Any, None, Any]:
         """Wait for the end of a call; what ``await future`` goes through.
 
+        A failure is raised here, where the wait is. What asyncio raises in a task, it raises from outside: it refuses
+        to do so with ``StopIteration``, and with ``GeneratorExit`` it would close the coroutines further in.
+
         Raises:
             DurableCallError: The future belongs to another run.
+            BaseException: What the call failed with.
         """
         if pending.journal is not self._host.journal:
             raise DurableCallError("a future of another run was awaited")
         self._interrupts.guard()
         future: asyncio.Future[Any] = asyncio.Future(loop=self)
         self._entries.append(_Entry(pending, future, is_shielded=self._interrupts.is_shielded))
-        found = yield from future
-        return found
+        value, error = yield from future
+        if error is not None:
+            raise error  # Python makes a RuntimeError of StopIteration here, as it does at every coroutine's edge
+        return value
 
     # --- driving ------------------------------------------------------------------------------------------------------
 
@@ -149,9 +159,17 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             while self._ready and not is_over():
                 handle = self._ready.popleft()
                 if not handle.cancelled():
-                    handle._run()  # noqa: SLF001 - what every loop calls
+                    self._run(handle)
                 if self._host.journal.left is not None:  # raised in a task, which keeps it for itself
                     raise self._host.journal.left
+
+    def _run(self, handle: asyncio.Handle) -> None:
+        try:
+            handle._run()  # noqa: SLF001 - what every loop calls
+        except (KeyboardInterrupt, SystemExit) as error:
+            # A task raises these beside keeping them. Here they are an activity's failure, for whoever awaits the task.
+            if not self._host.is_outcome(error):
+                raise
 
     def _wait(self) -> None:
         """Wait for the first of all that is waited for, and make ready who waits for it."""
@@ -197,10 +215,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
             if isinstance(entry.waiter, asyncio.TimerHandle):
                 self._time = max(self._time, entry.waiter.when())
                 self._ready.append(entry.waiter)
-            elif error is None:
-                entry.waiter.set_result(value)
             else:
-                entry.waiter.set_exception(error)
+                entry.waiter.set_result((value, error))
         self._entries = [entry for entry in self._entries if entry.pending is not pending]
 
     def _cancel(self, signal: WorkflowCancelled) -> bool:

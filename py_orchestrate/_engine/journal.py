@@ -190,6 +190,10 @@ class Journal:
         self._raised.append((error, sequence, self.sequence))
         raise error
 
+    def has_raised(self, error: BaseException) -> bool:
+        """Return whether a call came to this very error, not long ago."""
+        return any(raised is error for raised, _, _ in self._raised)
+
     def origin_of(self, error: BaseException) -> dict[str, int] | None:
         """Return which step an error came from: its ordinal, and that of the next call when the code saw it."""
         link: BaseException | None = error

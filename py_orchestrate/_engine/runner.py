@@ -348,6 +348,10 @@ class WorkflowRun:
         assert self._loop is not None  # noqa: S101 - the caller has asked
         return self._loop.wait(pending)
 
+    def is_outcome(self, error: BaseException) -> bool:
+        """See ``WorkflowScope``."""
+        return self.journal.has_raised(error)
+
     def loop_timer(self, seconds: float) -> Pending:
         """See ``LoopHost``."""
         seconds = seconds_of(seconds, "a delay of asyncio's")
