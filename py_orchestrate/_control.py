@@ -15,6 +15,7 @@ from typing import Any
 from ._clock import Clock
 from ._context import current_scope, refuse_in_workflow
 from ._engine.engine import Engine
+from ._engine.replay import is_unsettled, settled
 from ._engine.retention import PURGED_AT_ONCE
 from ._failures import origin_of_failure
 from ._identifiers import check_name, check_text, check_workflow_id
@@ -166,8 +167,8 @@ class Control:
                 replace.append(step._replace(status=_WAITING, error=None, error_message=None, completed_at=None))
             elif _is_to_run_again(step, origin) or self._was_cancelled(step):
                 drop.append(step.sequence)
-            elif origin is not None:
-                replace.extend(_settled(step))
+            elif origin is not None and is_unsettled(step):
+                replace.append(settled(step))
         self._database.reopen_workflow(record.id, record.epoch, drop, replace)
 
     def _waits_again(self, step: StepRecord, origin: dict[str, int] | None) -> bool:
@@ -208,13 +209,6 @@ def _is_to_run_again(step: StepRecord, origin: dict[str, int] | None) -> bool:
     return step.sequence >= origin["seen_at"] or step.status in (_FAILED, _CANCELLED)
 
 
-def _settled(step: StepRecord) -> list[StepRecord]:
-    """Return a failed step as one that is not run again although nothing may be recorded after it; none for others."""
-    if step.kind != "activity" or step.status != _FAILED or step.state is not None:
-        return []
-    return [step._replace(state=json.dumps({"attempt": 1}))]
-
-
 def _shared_steps(workflow_id: str, steps: Sequence[StepRecord], from_step: int) -> list[StepRecord]:
     """Return the steps below ``from_step``, with those that 1.0.2 recorded.
 
@@ -235,7 +229,7 @@ def _shared_steps(workflow_id: str, steps: Sequence[StepRecord], from_step: int)
                 f"step {step.sequence} ({step.name}) of workflow {workflow_id} is {step.status}: only steps that have "
                 f"ended can be shared; choose a from_step up to {step.sequence}"
             )
-    return [(_settled(step) or [step])[0] for step in shared]
+    return [settled(step) if is_unsettled(step) else step for step in shared]
 
 
 def _child_id(step: StepRecord) -> str:

@@ -196,6 +196,7 @@ class ActivityCalls:
         else:
             self._journal.keep(outcome.record)
         if outcome.error is not None:
+            self._journal.note_failure(outcome.record)
             self._journal.raise_failure(outcome.error, sequence)
         return outcome.value
 
@@ -242,6 +243,7 @@ class ActivityCalls:
         if submitted.body is not None:
             self._refuse_cancelled(submitted.body, outcome)
         if outcome.error is not None:
+            self._journal.note_failure(outcome.record)
             self._journal.raise_failure(outcome.error, outcome.record.sequence)
         return outcome.value
 
@@ -395,6 +397,19 @@ class ActivityCalls:
             if isinstance(error, Unwind):  # it could not be run or recorded, and the code need not have looked at it
                 self._journal.seal(error)
         return min((later.due for each in self._submitted if (later := each.later) is not None), default=None)
+
+    def settle_failures(self) -> None:
+        """Let all failures stand: the run leaves its worker in an orderly way, and nothing has come to nothing.
+
+        Those too that the code has not looked at: another attempt each time that the run comes back would be as many
+        as it happens to wait. What the run's cancellation has ended is not one of them: that is raised in its place.
+        """
+        for submitted in self._submitted:
+            if submitted.round.error() is None:
+                outcome = submitted.round.result()
+                if isinstance(outcome, Outcome) and not isinstance(outcome.raised, ActivityCancelledError):
+                    self._journal.note_failure(outcome.record)
+        self._journal.settle()
 
     # --- for the activities' scope ------------------------------------------------------------------------------------
 

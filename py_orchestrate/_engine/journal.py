@@ -3,8 +3,10 @@
 Each durable call takes the next ordinal here and gets what the history says about it. What a call came to is kept until
 the next effect is about to start (another activity's body, a submission, a wait), and is stored then, before it: one
 durable write for each activity, and none for the last, which shares the run's end. Meanwhile the workflow's own code
-goes on. The background loop stores what has been kept for long, and marks bodies that run for long as ``running``, so
-that a slow workflow can be watched and little is repeated after a crash.
+goes on. A failure that the code has been given is settled with the first write of what the code does next: from there
+on its way depends on the failure, so no recovery may run that activity again. The background loop stores what has been
+kept for long, and marks bodies that run for long as ``running``, so that a slow workflow can be watched and little is
+repeated after a crash.
 
 A journal is sealed when the run leaves its worker without having ended, or cannot go on: from then on every durable
 call raises, and nothing is recorded, whatever the code does with the signal that it was left with.
@@ -27,7 +29,7 @@ from ..db_manager.base import BaseDatabaseManager
 from ..errors import ClaimLostError, NonDeterminismError
 from ..models import ControlRequest, StepOutcome, StepRecord, WorkflowRecord
 from .calls import Call
-from .replay import History, Mismatch
+from .replay import History, Mismatch, is_unsettled, settled
 
 _logger = logging.getLogger(__name__)
 
@@ -91,6 +93,8 @@ class Journal:
         self._running: dict[int, Callable[[], StepRecord]] = {}
         self._published = record.custom_status
         self._to_publish: str | None = None
+        self._given: dict[int, StepRecord] = {}  # failures that the code has been given and has not acted on yet
+        self._settled: set[int] = set()
         self._raised: deque[tuple[BaseException, int, int]] = deque(maxlen=_RAISED_REMEMBERED)
 
     def load(self) -> None:
@@ -194,6 +198,11 @@ class Journal:
         """Return whether a call came to this very error, not long ago."""
         return any(raised is error for raised, _, _ in self._raised)
 
+    def note_failure(self, step: StepRecord) -> None:
+        """Note an activity's failure that the code has been given: it stands as soon as the code does anything."""
+        if is_unsettled(step) and step.sequence not in self._settled:
+            self._given[step.sequence] = step
+
     def origin_of(self, error: BaseException) -> dict[str, int] | None:
         """Return which step an error came from: its ordinal, and that of the next call when the code saw it."""
         link: BaseException | None = error
@@ -212,6 +221,7 @@ class Journal:
         """Keep what a call came to, and the run that it creates, until the next write."""
         with self._keeping:
             self._running.pop(step.sequence, None)
+            self._settle()
             self._steps.append(step)
             if child is not None:
                 self._children[child.id] = child
@@ -223,6 +233,7 @@ class Journal:
     def publish(self, custom_status: str) -> None:
         """Keep what the run publishes of itself until the next write."""
         with self._keeping:
+            self._settle()
             self._to_publish = None if custom_status == self._published else custom_status
 
     def mark_running(self, call: Call, record: Callable[[], StepRecord]) -> None:
@@ -247,6 +258,7 @@ class Journal:
             Unwind: The claim is lost, or the engine is leaving.
         """
         with self._keeping:
+            self._settle()
             if not self._steps and self._to_publish is None:
                 return
             try:
@@ -290,6 +302,11 @@ class Journal:
         with self._keeping:
             self.is_active = False
 
+    def settle(self) -> None:
+        """Let the failures stand that the code has been given: the run leaves its worker, and comes back to them."""
+        with self._keeping:
+            self._settle()
+
     def take(self) -> dict[str, Any]:
         """Return what is not stored yet, to be stored with the run's end: steps, children, custom status."""
         return {
@@ -302,6 +319,7 @@ class Journal:
         """Store what is kept and free the run for others; where that fails, the owner's end will free it."""
         try:
             with self._keeping:
+                self._settle()
                 if self._steps or self._to_publish is not None:
                     self._write(self._steps, self._new_children, to_publish=self._to_publish)
                     self._forget()
@@ -310,6 +328,17 @@ class Journal:
             _logger.debug("%s", lost)
         except Exception as error:  # noqa: BLE001 - as above
             _logger.warning("workflow %s could not be handed back: %s", self.record.id, error)
+
+    def _settle(self) -> None:
+        """Let the next write settle the failures that the code has been given, and goes on from; under the lock.
+
+        Where a failure is not stored yet, that costs no write of its own.
+        """
+        if self._given:
+            self._steps = [step for step in self._steps if step.sequence not in self._given]
+            self._steps += map(settled, self._given.values())
+            self._settled.update(self._given)
+            self._given.clear()
 
     def _write(
         self,

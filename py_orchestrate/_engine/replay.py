@@ -4,22 +4,26 @@ A step's identity is its ordinal in the workflow. The recorded kind and name are
 call, the code no longer is the code that wrote the history, and nothing it computes from here on can be trusted.
 
 Two special cases. A recorded failure at the very end of the history is not replayed but run again, because a recovery
-runs again what was interrupted or failed; once anything is recorded after it, the workflow has acted on the failure,
-and it is replayed. (Not so where a retry policy has used up its attempts: then none is free.) And 1.0.2's steps, which
-have no ordinals (theirs are negative), are matched by name, in their order, wherever no step of ours is recorded.
+runs again what was interrupted or failed; once the workflow has acted on the failure, it is replayed. That it has shows
+in what is recorded behind it; and where nothing is, because what followed has a lower ordinal or no row yet, in the
+failure's own state: it is settled. (A failure under a retry policy always is, for its attempts are used up.) And
+1.0.2's steps, which have no ordinals (theirs are negative), are matched by name, in their order, wherever no step of
+ours is recorded.
 """
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from ..models import ActivityStatus, StepOutcome
+from ..models import ActivityStatus, StepOutcome, StepRecord
 
 _COMPLETED: Final = ActivityStatus.COMPLETED.value
 _FAILED: Final = ActivityStatus.FAILED.value
 _RUNNING: Final = ActivityStatus.RUNNING.value
+_SETTLED: Final = json.dumps({"attempt": 1})
 _GOES_ON: Final = (ActivityStatus.WAITING.value, ActivityStatus.RETRYING.value, ActivityStatus.CANCELLED.value)
 
 
@@ -116,7 +120,7 @@ class History:
     def _counts(self, step: StepOutcome) -> bool:
         """Return whether what is recorded is replayed, or gone on from."""
         if step.status == _FAILED:
-            # The last word, unless the workflow has not acted on it, and no retry policy counts the attempts.
+            # The last word, unless nothing shows that the workflow has acted on it.
             return step.kind != "activity" or step.sequence < self.last or step.state is not None
         return (
             step.status == _COMPLETED
@@ -134,6 +138,16 @@ class History:
     def _decide_legacy(self, name: str) -> Decision:
         waiting = self._legacy.get(name)
         return waiting.popleft() if waiting else RUN
+
+
+def is_unsettled(step: StepRecord) -> bool:
+    """Return whether a step is a failure that is run again where nothing is recorded behind it."""
+    return step.kind == "activity" and step.status == _FAILED and step.state is None
+
+
+def settled(step: StepRecord) -> StepRecord:
+    """Return a failed step as one that is replayed, whatever is recorded behind it."""
+    return step._replace(state=_SETTLED)
 
 
 def _shown(kind: str, name: str) -> str:

@@ -199,6 +199,7 @@ class WorkflowRun:
         wake_at = self._interrupts.wake_at
         if wake_at is not None and next_attempt is not None:
             wake_at = min(wake_at, next_attempt)
+        self._activities.settle_failures()
         return WorkflowSuspension(
             wake_at=wake_at,
             waiting_for=self._interrupts.waiting_for,

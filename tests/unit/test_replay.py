@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from py_orchestrate._engine.replay import RUN, Decision, History, Mismatch
-from py_orchestrate.models import StepOutcome
+from py_orchestrate._engine.replay import RUN, Decision, History, Mismatch, is_unsettled, settled
+from py_orchestrate.models import StepOutcome, StepRecord
 
 
 def step(sequence: int, name: str = "a", status: str = "completed", kind: str = "activity") -> StepOutcome:
@@ -56,6 +58,25 @@ def test_what_is_not_completed_runs_again_in_the_middle(status: str) -> None:
 def test_a_failure_with_something_after_it_is_replayed(after: str) -> None:
     history = History([step(0, status="failed"), step(1, status=after)])
     assert decide(history, 0) == step(0, status="failed")
+
+
+def test_a_failure_that_is_settled_is_replayed_at_the_end() -> None:
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    record = StepRecord(0, "activity", "a", "failed", "{}", None, None, "no", now, now)
+    assert is_unsettled(record)
+    assert decide(History([record.outcome]), 0) is RUN
+    assert not is_unsettled(settled(record))
+    assert decide(History([settled(record).outcome]), 0) == settled(record).outcome
+
+
+@pytest.mark.parametrize(
+    "change", [{"kind": "timer"}, {"status": "completed"}, {"status": "running"}, {"state": '{"attempt": 3}'}]
+)
+def test_what_need_not_be_settled(change: dict[str, str]) -> None:
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    assert not is_unsettled(
+        StepRecord(0, "activity", "a", "failed", "{}", None, None, "no", now, now)._replace(**change)
+    )
 
 
 def test_a_gap_is_run() -> None:
