@@ -21,7 +21,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
 from .._context import Unwind, ended_run_error, foreign_thread_error
@@ -33,8 +33,8 @@ from .replay import History, Mismatch, is_unsettled, settled
 
 _logger = logging.getLogger(__name__)
 
-_RAISED_REMEMBERED = 100
-_LINKS_FOLLOWED = 100
+_RAISED_REMEMBERED = 1000  # a group may hold as many
+_LINKS_FOLLOWED = 2000
 _SIGNALS_BEFORE_WARNING = 1000
 _SLOWED_SECONDS = 0.05
 
@@ -204,16 +204,15 @@ class Journal:
             self._given[step.sequence] = step
 
     def origin_of(self, error: BaseException) -> dict[str, int] | None:
-        """Return which step an error came from: its ordinal, and that of the next call when the code saw it."""
-        link: BaseException | None = error
-        for _ in range(_LINKS_FOLLOWED):  # a chain may bite its own tail
-            if link is None:
-                break
-            for raised, sequence, seen_at in reversed(self._raised):
-                if raised is link:
-                    return {"sequence": sequence, "seen_at": seen_at}
-            link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-        return None
+        """Return which step an error came from: its ordinal, and that of the next call when the code saw it.
+
+        Of a group, which comes from several, it is the first step, and the first time that the code saw one.
+        """
+        places = {id(raised): (sequence, seen_at) for raised, sequence, seen_at in self._raised}
+        found = _origins(error, places, set())
+        if not found:
+            return None
+        return {"sequence": min(sequence for sequence, _ in found), "seen_at": min(seen_at for _, seen_at in found)}
 
     # --- adding to it -------------------------------------------------------------------------------------------------
 
@@ -366,6 +365,28 @@ class Journal:
         if self._children:
             self._children = {}
             self._host.notice_children()
+
+
+def _origins(
+    error: BaseException | None, places: Mapping[int, tuple[int, int]], seen: set[int]
+) -> list[tuple[int, int]]:
+    """Return the places of the errors that one came from: of what a group holds, else of the first in its chain.
+
+    Args:
+        error: The error.
+        places: The places of those that calls have raised, by the ``id`` of each.
+        seen: What was looked at already: a chain may bite its own tail, be it through a group.
+    """
+    while error is not None and id(error) not in seen and len(seen) < _LINKS_FOLLOWED:
+        seen.add(id(error))
+        if id(error) in places:
+            return [places[id(error)]]
+        if isinstance(error, BaseExceptionGroup):
+            found = [place for member in error.exceptions for place in _origins(member, places, seen)]
+            if found:
+                return found
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return []
 
 
 def non_determinism(mismatch: Mismatch) -> NonDeterminismError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -139,6 +140,124 @@ def test_a_failure_of_the_workflows_own_code(
             raise ZeroDivisionError
         return "done"
 
+    handle = orchestrator(memory).start_workflow(w)
+    mended(handle)
+    assert handle.result(10) == "done"
+    assert ran == {}
+
+
+def gathered(act: Any) -> Any:
+    def w() -> list[Any]:
+        found = durable.gather(*map(act.submit, ("bad", "good", "bad too")), return_exceptions=True)
+        errors = [each for each in found if isinstance(each, Exception)]
+        if errors:
+            raise ExceptionGroup("some failed", errors)
+        return found
+
+    return w
+
+
+def nested(act: Any) -> Any:
+    def w() -> list[Any]:
+        found, errors = [act("good")], []
+        for future in (act.submit("bad"), act.submit("bad too")):
+            try:
+                found.append(future.result())
+            except ValueError as error:
+                wrapped = RuntimeError("wrapped")
+                wrapped.__cause__ = error
+                errors.append(ExceptionGroup("one", [wrapped]))
+        if errors:
+            raise RuntimeError from ExceptionGroup("all", errors)
+        return found
+
+    return w
+
+
+@pytest.mark.parametrize(
+    ("code", "result"),
+    [
+        (gathered, ["bad", "good", "bad too"]),
+        (nested, ["good", "bad", "bad too"]),
+    ],
+)
+def test_a_group_of_failures(
+    memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, act: Any, code: Any, result: list[str]
+) -> None:
+    broken.update({"bad", "bad too"})
+    workflow("w")(code(act))
+    handle = orchestrator(memory).start_workflow("w")
+    mended(handle)
+    assert handle.result(10) == result
+    assert ran == {"bad": 1, "bad too": 1}, "what has failed runs again, and nothing else"
+
+
+def test_a_task_group_of_activities(memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, act: Any) -> None:
+    broken.add("bad")
+
+    @workflow
+    async def w() -> list[Any]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(act(value)) for value in ("a", "bad", "c")]
+        return [task.result() for task in tasks]
+
+    handle = orchestrator(memory).start_workflow(w)
+    mended(handle)
+    assert handle.result(10) == ["a", "bad", "c"]
+    assert ran == {"bad": 1}
+
+
+def test_a_task_group_of_children(memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, act: Any) -> None:
+    broken.add("bad")
+
+    @workflow
+    def child(value: str) -> Any:
+        return act(value)
+
+    @workflow
+    async def w() -> list[Any]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(child(value)) for value in ("a", "bad")]
+        return [task.result() for task in tasks]
+
+    handle = orchestrator(memory).start_workflow(w)
+    mended(handle)
+    assert handle.result(10) == ["a", "bad"]
+    assert ran["bad"] == 1
+
+
+def test_more_failures_than_an_exception_chain_has_links(
+    memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, act: Any
+) -> None:
+    broken.update(range(300))
+
+    @workflow
+    def w() -> int:
+        found = durable.gather(*map(act.submit, range(300)), return_exceptions=True)
+        errors = [each for each in found if isinstance(each, Exception)]
+        if errors:
+            raise ExceptionGroup("all failed", errors)
+        return len(found)
+
+    handle = orchestrator(memory).start_workflow(w)
+    mended(handle)
+    assert handle.result(10) == 300
+    assert ran.total() == 300
+
+
+def test_a_group_that_came_from_nowhere_but_its_own_members(
+    memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, act: Any
+) -> None:
+    @workflow
+    def w() -> str:
+        act("a")
+        if "the code" in broken:
+            error = ValueError("own")
+            error.__context__ = ExceptionGroup("in a circle", [error])
+            raise error.__context__
+        return "done"
+
+    broken.add("the code")
     handle = orchestrator(memory).start_workflow(w)
     mended(handle)
     assert handle.result(10) == "done"
