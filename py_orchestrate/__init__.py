@@ -7,10 +7,10 @@ General layout, from the top down; each layer imports only what is below it:
   run; ``_views``: what it sees.
 * ``_engine/``: runs workflows. ``engine`` hands out work, ``recovery`` is its background loop, with ``retention`` and
   ``scheduler``, and ``leases`` its signs of life; ``runner`` makes one attempt, whose calls go to ``activities``,
-  ``waits``, ``children``, ``choices`` and ``values``, unless ``interrupts`` stops them, and into the ``journal``;
-  ``event_loop`` is under async workflows; ``replay`` decides, ``bodies`` runs an activity, perhaps on ``executors``;
-  submitted ones hand their outcomes to the ``outbox``, and end a future of ``rounds``;
-  ``workers``, ``time_limits`` and ``exits`` are the threads' life, ``waiters`` those who wait for runs.
+  ``waits``, ``children``, ``choices``, ``effects`` and ``values``, unless ``interrupts`` stops them, and into the
+  ``journal``; ``event_loop`` is under async workflows; ``replay`` decides, ``bodies`` runs an activity, perhaps on
+  ``executors``; submitted ones hand their outcomes to the ``outbox``, and end a future of ``rounds``; ``workers``,
+  ``time_limits`` and ``exits`` are the threads' life, ``waiters`` those who wait for runs.
 * ``durable``, ``_sagas``, ``decorators``, ``_futures``: what workflow code uses.
 * ``retry``, ``_options``: how an activity is run, and a workflow; ``queues``, ``_cron``: limits and times.
 * ``db_manager/``: the storage interface and its backends.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import datetime
@@ -53,8 +53,13 @@ class Scope(Protocol):
         """
         ...
 
-    def next_effect_id(self) -> str:
-        """Return an id for an effect at this place of a workflow's code, the same in every replay."""
+    def make_effect(
+        self, kind: str, name: str, /, arguments: str, make: Callable[[Iterator[str]], Any], content: str | None = None
+    ) -> Any:
+        """Have an effect on another run, unless a replay finds it recorded, and return what it came to.
+
+        ``make`` is given the ids that it may have: in a workflow's code, the same in every replay.
+        """
         ...
 
     def info(self) -> Any:

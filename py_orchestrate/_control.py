@@ -8,7 +8,7 @@ second sending the same one.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,7 +19,7 @@ from ._engine.replay import is_unsettled, settled
 from ._engine.retention import PURGED_AT_ONCE
 from ._failures import origin_of_failure
 from ._identifiers import check_name, check_text, check_workflow_id
-from ._ids import new_workflow_id
+from ._ids import fresh_ids, new_workflow_id
 from ._options import check_count
 from ._times import limited_seconds_of, utc_of
 from .db_manager.base import BaseDatabaseManager
@@ -56,11 +56,17 @@ class Control:
         if event_id is not None:
             check_workflow_id(event_id, "event id")
         text, _ = self._serializer.encode(payload, what=f"payload of event {name!r}")
+
+        def send(ids: Iterator[str]) -> None:
+            event = EventRecord(id=event_id or next(ids), name=name, payload=text, sent_at=self._clock.now())
+            self._database.add_event(workflow_id, event)
+            self._engine.notice_event(workflow_id)
+
         scope = current_scope()
-        fresh = new_workflow_id() if scope is None else scope.next_effect_id()  # a step also with an id of its own
-        event = EventRecord(id=event_id or fresh, name=name, payload=text, sent_at=self._clock.now())
-        self._database.add_event(workflow_id, event)
-        self._engine.notice_event(workflow_id)
+        if scope is None:
+            send(fresh_ids())
+        else:  # a step also with an id of its own
+            scope.make_effect("send", name, text, send, f"{workflow_id}\n{name}\n{text}")
 
     def cancel(self, workflow_id: str) -> None:
         """See ``Orchestrator.cancel_workflow``."""

@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Iterator
 
 # Not os.urandom: asking the system each time lets other threads have the interpreter, in the middle of every start.
 _random = random.Random()  # noqa: S311 - an id is no secret
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_random.seed)
+
+
+def fresh_ids() -> Iterator[str]:
+    """Return fresh ids, as many as are asked for."""
+    while True:
+        yield new_workflow_id()
 
 
 def new_workflow_id() -> str:

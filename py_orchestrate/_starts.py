@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ._clock import Clock
 from ._context import current_scope
 from ._engine.engine import Engine
-from ._ids import new_workflow_id
+from ._ids import fresh_ids
 from ._options import NO_RUN_OPTIONS, NOT_GIVEN, RunOptions
 from ._payloads import are_equal
-from ._registry import Definition, WorkflowRegistry
+from ._registry import WorkflowRegistry
 from .errors import SerializationError, WorkflowConflictError
 from .models import WorkflowRecord, WorkflowStatus
 from .serialization import Serializer
@@ -63,11 +63,8 @@ class Starts:
         fields = options.fields(now)
         arguments = definition.bind(args, kwargs)
         text, _ = self._serializer.encode(arguments, what=f"argument of workflow {name!r}", types=definition.types)
-        scope = current_scope()
-        effect_id = new_workflow_id() if scope is None else scope.next_effect_id()  # a step also with an id of its own
-        workflow_id = options.workflow_id or effect_id
         record = WorkflowRecord(
-            id=workflow_id,
+            id="",
             name=name,
             status=WorkflowStatus.PROCESSING,
             input=text,
@@ -76,28 +73,46 @@ class Starts:
             updated_at=now,
             **fields,
         )
-        existing = self._engine.create(record)
-        if existing is None:
-            return workflow_id
-        # One that has begun anew has arguments of its own by now.
-        if existing.name != name or (not existing.generation and not self._is_same(existing, text, definition)):
-            is_id = existing.id == workflow_id
-            what = f"workflow id {workflow_id!r}" if is_id else f"deduplication key {options.deduplication_key!r}"
+
+        def create(ids: Iterator[str]) -> str:
+            return self._create(record, options, ids)
+
+        scope = current_scope()
+        if scope is None:
+            return create(fresh_ids())
+        found: str = scope.make_effect("start", name, text, create)  # a step also with an id of its own
+        return found
+
+    def _create(self, record: WorkflowRecord, options: RunOptions, ids: Iterator[str]) -> str:
+        """Create a run under the user's id, or else the first that is free; return the id, or that of the run it is."""
+        while True:
+            new = record._replace(id=options.workflow_id or next(ids))
+            existing = self._engine.create(new)
+            if existing is None:
+                return new.id
+            is_id = existing.id == new.id
+            # One that has begun anew has arguments of its own by now.
+            is_same = existing.name == new.name and (existing.generation > 0 or self._has_arguments(existing, new))
+            if is_id and options.workflow_id is None and (not is_same or existing.parent_id is not None):
+                continue  # a workflow that was rewound had something else to do with this id, in what it has forgotten
+            if is_same:
+                return existing.id
+            what = f"workflow id {new.id!r}" if is_id else f"deduplication key {options.deduplication_key!r}"
             raise WorkflowConflictError(
                 f"{what} belongs to a run of {existing.name!r} "
-                f"{'' if existing.name != name else 'with other arguments '}already; "
+                f"{'' if existing.name != new.name else 'with other arguments '}already; "
                 f"{'choose another id' if is_id else f'that is {existing.id}, and it has not ended'}",
                 existing.id,
             )
-        return existing.id
 
-    def _is_same(self, existing: WorkflowRecord, text: str, definition: Definition) -> bool:
-        """Return whether a run has these arguments; a class of a script has two names, so texts can differ."""
-        if are_equal(existing.input, text):
+    def _has_arguments(self, existing: WorkflowRecord, new: WorkflowRecord) -> bool:
+        """Return whether a run has the arguments of another; a class of a script has two names, so texts can differ."""
+        if are_equal(existing.input, new.input):
             return True
+        types = self._registry.workflow_definition(new.name).types
         try:
-            found = self._serializer.decode(existing.input, types=definition.types)
-            return are_equal(self._serializer.encode(found, types=definition.types)[0], text)
+            found = self._serializer.decode(existing.input, types=types)
+            return are_equal(self._serializer.encode(found, types=types)[0], new.input)
         except SerializationError:
             return False
 

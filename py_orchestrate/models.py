@@ -125,9 +125,10 @@ class StepRecord(NamedTuple):
 
     Attributes:
         sequence: The call's ordinal in its workflow, from 0. Calls that 1.0.2 recorded have negative ordinals.
-        kind: What was called: ``activity``, ``timer``, ``event``, ``workflow``, ``choice``, ``value``, ``patch`` or
-            ``anew``.
-        name: The registered name that was called; of a timer ``sleep``, of an event its name.
+        kind: What was called: ``activity``, ``timer``, ``event``, ``workflow``, ``choice``, ``value``, ``patch``,
+            ``start``, ``send`` or ``anew``.
+        name: The registered name that was called; of a timer ``sleep``, of an event its name, of a start the
+            workflow's.
         status: One of ``ActivityStatus``, as text.
         input: The arguments, as the serializer's text.
         output: The result, as the serializer's text; ``None`` unless completed.

@@ -368,11 +368,12 @@ class Orchestrator:
 
         Returns:
             A dictionary for each: ``sequence``; ``kind`` (``"activity"``, ``"timer"``, ``"event"``, ``"workflow"``,
-            ``"choice"``, ``"value"``, ``"patch"``, ``"anew"``); ``name``; ``status`` (``"running"``, ``"completed"``,
-            ``"failed"``, ``"waiting"``, ``"retrying"``, ``"cancelled"``); ``attempt``; ``version`` of the activity's
-            code; ``due_at``, when a timer, an event's timeout or the next attempt is due; ``child_id``, a child
-            workflow's id; ``input``; ``output``; ``error_message``; ``error_type``; ``traceback``; ``started_at``;
-            ``completed_at``. Steps that 1.0.2 recorded have a negative ``sequence``.
+            ``"choice"``, ``"value"``, ``"patch"``, ``"start"``, ``"send"``, ``"anew"``); ``name``; ``status``
+            (``"running"``, ``"completed"``, ``"failed"``, ``"waiting"``, ``"retrying"``, ``"cancelled"``);
+            ``attempt``; ``version`` of the activity's code; ``due_at``, when a timer, an event's timeout or the next
+            attempt is due; ``child_id``, a child workflow's id; ``input``; ``output``; ``error_message``;
+            ``error_type``; ``traceback``; ``started_at``; ``completed_at``. Steps that 1.0.2 recorded have a
+            negative ``sequence``.
 
         Raises:
             WorkflowNotFoundError: No run has the id.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextvars
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple, NoReturn, Protocol
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 from .._clock import Clock
 from .._context import Unwind
 from .._futures import DurableFuture
-from .._ids import new_workflow_id
+from .._ids import fresh_ids
 from .._options import ActivityOptions
 from .._registry import WorkflowRegistry
 from ..durable import ActivityInfo
@@ -466,9 +466,11 @@ class ActivityScope:
         """See ``Scope``."""
         self._calls.journal.unwind()
 
-    def next_effect_id(self) -> str:
+    def make_effect(
+        self, _kind: str, _name: str, _arguments: str, make: Callable[[Iterator[str]], Any], _content: str | None = None
+    ) -> Any:
         """See ``Scope``: an activity's effects are not replayed, so any fresh id will do."""
-        return new_workflow_id()
+        return make(fresh_ids())
 
     def heartbeat(self) -> None:
         """Give a sign of life.

@@ -140,10 +140,10 @@ class Children(WaitPart):
         existing = self._read(found)
         if existing is None:
             return found, False
+        if own_id is None:  # the run was rewound, and what it created at this place before is forgotten
+            return child_id_of(f"{run.stem}-r{run.epoch}", sequence), False
         if existing.parent_id != run.id:
             raise _conflict(found)
-        if own_id is None:  # the run was rewound, and an earlier child at this place is forgotten
-            return child_id_of(f"{run.stem}-r{run.epoch}", sequence), False
         if existing.name != what[0] or not (are_equal(existing.input, what[1]) or existing.generation):
             raise _conflict(found)
         return found, True

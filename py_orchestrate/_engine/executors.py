@@ -14,7 +14,7 @@ from __future__ import annotations
 import pickle
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from functools import partial
 from typing import Any, NamedTuple, NoReturn, Protocol, cast
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol, cast
 from .._context import reset_scope, set_scope
 from .._failures import user_traceback
 from .._futures import DurableFuture
-from .._ids import new_workflow_id
+from .._ids import fresh_ids
 from .._registry import Definition
 from ..durable import ActivityInfo
 from ..errors import ActivityError, SerializationError
@@ -78,9 +78,11 @@ class RemoteScope:
         """See ``Scope``: nothing asks for that here."""
         raise NotImplementedError
 
-    def next_effect_id(self) -> str:
+    def make_effect(
+        self, _kind: str, _name: str, _arguments: str, make: Callable[[Iterator[str]], Any], _content: str | None = None
+    ) -> Any:
         """See ``Scope``."""
-        return new_workflow_id()
+        return make(fresh_ids())
 
     def heartbeat(self) -> None:
         """Give a sign of life, which nobody sees."""

@@ -12,7 +12,7 @@ import contextvars
 import functools
 import json
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -37,8 +37,9 @@ from ..models import (
 from .activities import ActivityCalls, ActivityHost
 from .bodies import better_error
 from .calls import Call
-from .children import Children, child_id_of
+from .children import Children
 from .choices import Choices
+from .effects import Effects
 from .interrupts import Interrupts
 from .journal import Journal, non_determinism
 from .values import Values
@@ -96,6 +97,10 @@ class WorkflowRun:
     @functools.cached_property
     def _choices(self) -> Choices:
         return Choices(self._host, self.journal, self._interrupts, self._activities.something_ended)
+
+    @functools.cached_property
+    def _effects(self) -> Effects:
+        return Effects(self._host, self.journal, self._interrupts)
 
     @functools.cached_property
     def _values(self) -> Values:
@@ -406,12 +411,11 @@ class WorkflowRun:
         """See ``Scope``."""
         self.journal.unwind()
 
-    def next_effect_id(self) -> str:
-        """Return an id for an effect at this place of the code, the same in every replay, and store what is kept."""
-        self._interrupts.guard()
-        sequence, _ = self.journal.next("effect", "effect")
-        self.journal.store()
-        return child_id_of(self.record.stem, sequence)
+    def make_effect(
+        self, kind: str, name: str, arguments: str, make: Callable[[Iterator[str]], Any], content: str | None = None
+    ) -> Any:
+        """See ``Scope``."""
+        return self._effects.make(kind, name, arguments, make, content)
 
     def info(self) -> WorkflowInfo:
         """See ``Scope``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 
@@ -85,6 +86,53 @@ def test_one_durable_write_for_each_activity(statements, tmp_path, orchestrator,
     # with the outcome of the last.
     assert commits(statements) == 1 + max(activities, 1)
     assert sum(statement.startswith("INSERT INTO activity_executions") for statement in statements) == activities
+
+
+@pytest.mark.parametrize("failures", [1, 5])
+def test_a_failure_that_is_caught_costs_no_commit_of_its_own(statements, tmp_path, orchestrator, failures):
+    register()
+
+    @activity
+    def fail():
+        raise ValueError
+
+    @workflow
+    def count():
+        for number in range(failures):
+            with contextlib.suppress(ValueError):
+                fail()
+            double(number)
+
+    runner = orchestrator(SQLiteDatabaseManager(tmp_path / "test.db"), poll_interval_seconds=60)
+    runner.start_workflow(count, workflow_id="first").result(10)
+    statements.clear()
+
+    runner.start_workflow(count).result(10)
+
+    assert commits(statements) == 1 + 2 * failures
+
+
+def test_a_start_in_a_workflow_is_recorded_with_the_next_commit(statements, tmp_path, orchestrator):
+    register()
+
+    @workflow
+    def later():
+        return None
+
+    @workflow
+    def count():
+        double(1)
+        runner.start_workflow(later, delay=3600)
+        return double(2)
+
+    runner = orchestrator(SQLiteDatabaseManager(tmp_path / "test.db"), poll_interval_seconds=60)
+    runner.start_workflow(count, workflow_id="first").result(10)
+    statements.clear()
+
+    runner.start_workflow(count).result(10)
+
+    # The run; the first outcome; the other run; the start, before the second activity; the end.
+    assert commits(statements) == 5
 
 
 def test_a_workflow_that_waits_in_line_costs_no_commit_to_claim(statements, tmp_path, orchestrator):
