@@ -169,7 +169,7 @@ class Control:
         drop, replace = [], []
         origin = origin_of_failure(record.error)
         for step in self._database.get_steps(record.id):
-            if self._waits_again(step, origin):
+            if self._waits_again(record, step, origin):
                 replace.append(step._replace(status=_WAITING, error=None, error_message=None, completed_at=None))
             elif _is_to_run_again(step, origin) or self._was_cancelled(step):
                 drop.append(step.sequence)
@@ -177,14 +177,20 @@ class Control:
                 replace.append(settled(step))
         self._database.reopen_workflow(record.id, record.epoch, drop, replace)
 
-    def _waits_again(self, step: StepRecord, origin: dict[str, int] | None) -> bool:
-        """Return whether a step goes on waiting for a child workflow that failed; that is rewound then."""
-        if step.kind != "workflow" or step.status != _FAILED or step.state is None:
+    def _waits_again(self, run: WorkflowRecord, step: StepRecord, origin: dict[str, Any] | None) -> bool:
+        """Return whether a step goes on waiting for a child workflow that failed; that is rewound then.
+
+        So does one whose child has failed without the code having seen it, because another failure was faster.
+        """
+        if step.kind != "workflow" or step.state is None or origin is None or step.sequence >= origin["seen_at"]:
             return False
-        if origin is None or not origin["sequence"] <= step.sequence < origin["seen_at"]:
+        is_unseen = step.status == _WAITING
+        if not is_unseen and (step.status != _FAILED or step.sequence < origin["sequence"]):
             return False
         child = self._database.read_workflow(_child_id(step))
         if child is None or child.status is WorkflowStatus.CANCELLED:
+            return False
+        if is_unseen and (child.status is not WorkflowStatus.FAILED or child.parent_id != run.id):
             return False
         # One that does not stand as failed was rewound before, by a call that did not get any further.
         if child.status is WorkflowStatus.FAILED:
@@ -205,13 +211,16 @@ class Control:
         return [event for event in self._database.load_events(workflow_id) if event.position not in taken]
 
 
-def _is_to_run_again(step: StepRecord, origin: dict[str, int] | None) -> bool:
+def _is_to_run_again(step: StepRecord, origin: dict[str, Any] | None) -> bool:
     """Return whether a step failed with the run, or was made because of that.
 
-    Siblings that were submitted before the failure was seen keep their results; where they failed too, they run again.
+    Siblings that were submitted before the failure was seen keep their results; where they failed too, they run again:
+    of those before it, the ones that the code did not see.
     """
-    if origin is None or step.sequence < origin["sequence"]:
+    if origin is None:
         return False
+    if step.sequence < origin["sequence"]:
+        return step.sequence in origin.get("unseen", ())
     return step.sequence >= origin["seen_at"] or step.status in (_FAILED, _CANCELLED)
 
 

@@ -67,7 +67,7 @@ class FailureSummary(NamedTuple):
     traceback_text: str
 
 
-def encode_failure(error: BaseException, serializer: Serializer, *, step: dict[str, int] | None = None) -> Failure:
+def encode_failure(error: BaseException, serializer: Serializer, *, step: dict[str, Any] | None = None) -> Failure:
     """Return the exception in its stored form; never raises because of what the exception holds.
 
     Args:
@@ -121,9 +121,9 @@ def annotated_failure(failure: Failure, note: str) -> Failure:
     return failure._replace(document=json.dumps(document))
 
 
-def origin_of_failure(document: str | None) -> dict[str, int] | None:
-    """Return which step a workflow's failure came from: its ordinal, and that of the next call when it was seen."""
-    step: dict[str, int] | None = None if document is None else json.loads(document).get("step")
+def origin_of_failure(document: str | None) -> dict[str, Any] | None:
+    """Return which step a workflow's failure came from; see ``Journal.origin_of``."""
+    step: dict[str, Any] | None = None if document is None else json.loads(document).get("step")
     return step
 
 

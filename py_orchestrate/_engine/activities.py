@@ -165,6 +165,7 @@ class ActivityCalls:
         self._journal = journal
         self._interrupts = interrupts
         self._submitted: list[Submitted] = []
+        self._failed_before: list[int] = []  # submitted, and replayed as failures
         self._delayed: set[Submitted] = set()  # those that wait for another attempt
         self._outbox = Outbox(journal.store_now, host.max_workers)
         self.something_ended = Bell()
@@ -207,6 +208,8 @@ class ActivityCalls:
         if step is not None and step.is_final:
             submitted = Submitted(self, sequence, None)
             submitted.round.end(step)
+            if step.status == ActivityStatus.FAILED.value:
+                self._failed_before.append(sequence)
         else:
             body = self._host.bodies.prepare(Body(sequence, name, args, kwargs, options, step))
             self._journal.store()
@@ -404,12 +407,24 @@ class ActivityCalls:
         Those too that the code has not looked at: another attempt each time that the run comes back would be as many
         as it happens to wait. What the run's cancellation has ended is not one of them: that is raised in its place.
         """
+        for outcome in self._failures():
+            self._journal.note_failure(outcome.record)
+        self._journal.settle()
+
+    def failed(self) -> list[int]:
+        """Return the ordinals of the submitted activities that have failed, whether the code has seen that or not."""
+        return [*self._failed_before, *(outcome.record.sequence for outcome in self._failures())]
+
+    def _failures(self) -> Iterator[Outcome]:
         for submitted in self._submitted:
             if submitted.round.error() is None:
                 outcome = submitted.round.result()
-                if isinstance(outcome, Outcome) and not isinstance(outcome.raised, ActivityCancelledError):
-                    self._journal.note_failure(outcome.record)
-        self._journal.settle()
+                if (
+                    isinstance(outcome, Outcome)
+                    and outcome.error is not None
+                    and not isinstance(outcome.raised, ActivityCancelledError)
+                ):
+                    yield outcome
 
     # --- for the activities' scope ------------------------------------------------------------------------------------
 

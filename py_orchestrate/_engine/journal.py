@@ -21,7 +21,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
 from .._context import Unwind, ended_run_error, foreign_thread_error
@@ -95,6 +95,7 @@ class Journal:
         self._to_publish: str | None = None
         self._given: dict[int, StepRecord] = {}  # failures that the code has been given and has not acted on yet
         self._settled: set[int] = set()
+        self._seen: set[int] = set()  # calls whose failures the code has been given in this attempt
         self._raised: deque[tuple[BaseException, int, int]] = deque(maxlen=_RAISED_REMEMBERED)
 
     def load(self) -> None:
@@ -191,6 +192,7 @@ class Journal:
         Raises:
             BaseException: The error.
         """
+        self._seen.add(sequence)
         self._raised.append((error, sequence, self.sequence))
         raise error
 
@@ -203,16 +205,20 @@ class Journal:
         if is_unsettled(step) and step.sequence not in self._settled:
             self._given[step.sequence] = step
 
-    def origin_of(self, error: BaseException) -> dict[str, int] | None:
+    def origin_of(self, error: BaseException, failed: Iterable[int]) -> dict[str, Any] | None:
         """Return which step an error came from: its ordinal, and that of the next call when the code saw it.
 
-        Of a group, which comes from several, it is the first step, and the first time that the code saw one.
+        Of a group, which comes from several, it is the first step, and the first time that the code saw one. Of steps
+        before it that have ``failed`` too, those are named that the code has not seen: another failure was faster.
         """
         places = {id(raised): (sequence, seen_at) for raised, sequence, seen_at in self._raised}
         found = _origins(error, places, set())
         if not found:
             return None
-        return {"sequence": min(sequence for sequence, _ in found), "seen_at": min(seen_at for _, seen_at in found)}
+        first = min(sequence for sequence, _ in found)
+        unseen = [sequence for sequence in failed if sequence < first and sequence not in self._seen]
+        origin = {"sequence": first, "seen_at": min(seen_at for _, seen_at in found)}
+        return {**origin, "unseen": unseen} if unseen else origin
 
     # --- adding to it -------------------------------------------------------------------------------------------------
 

@@ -221,7 +221,9 @@ class WorkflowRun:
         now = self._host.clock.now()
         if error is None:
             return WorkflowEnd(status=WorkflowStatus.DONE, output=output, finished_at=now, **rest)
-        failure: Failure = encode_failure(error, self._host.serializer, step=self.journal.origin_of(error))
+        failure: Failure = encode_failure(
+            error, self._host.serializer, step=self.journal.origin_of(error, self._activities.failed())
+        )
         is_cancelled = isinstance(error, WorkflowCancelled) and error is self._interrupts.raised
         self.tell(error, failure, is_cancelled=is_cancelled)
         return WorkflowEnd(

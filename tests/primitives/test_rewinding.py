@@ -226,6 +226,62 @@ def test_a_task_group_of_children(memory: MemoryDatabaseManager, orchestrator: M
     assert ran["bad"] == 1
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_one_that_was_seen_and_gone_on_from_stays(
+    memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, act: Any, *, waits: bool
+) -> None:
+    broken.update({"handled", "b"})
+
+    @workflow
+    def w() -> list[Any]:
+        handled, event = act.submit("handled"), durable.expect_event("go")
+        seen = durable.gather(handled, return_exceptions=True)
+        return [str(seen[0]), *([event.result()] if waits else []), act("b")]
+
+    runner = orchestrator(memory)
+    handle = runner.start_workflow(w)
+    wait_until(lambda: len(runner.get_history(handle.id)) > 1)
+    if waits:
+        handle.raise_event("go")
+    mended(handle)
+    assert handle.result(10) == ["handled is broken", *([None] if waits else []), "b"]
+    assert ran == {"b": 1}
+
+
+def test_siblings_that_failed_without_being_seen(
+    memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, act: Any
+) -> None:
+    gates = {value: threading.Event() for value in ("slow", "slow child")}
+    broken.update({"fast", *gates})
+
+    @activity
+    def gated(value: str) -> Any:
+        assert gates[value].wait(10)
+        return act.fn(value)
+
+    @workflow
+    def child(value: str) -> Any:
+        return gated(value)
+
+    @workflow
+    def w() -> list[Any]:
+        slow = [gated.submit("slow"), child.submit("slow child")]
+        try:
+            fast = act.submit("fast").result()
+        except ValueError:
+            gates["slow"].set()  # which is waited for, and fails, before the run ends
+            raise
+        return [fast, *durable.gather(*slow)]
+
+    handle = orchestrator(memory).start_workflow(w, workflow_id="w")
+    assert handle.wait(10)["status"] == "failed"
+    gates["slow child"].set()
+    assert handle._orchestrator.wait_for_workflow("w-1", 10)["status"] == "failed"
+    mended(handle)
+    assert handle.result(10) == ["fast", "slow", "slow child"]
+    assert ran == {"fast": 1, "slow": 1, "slow child": 1}
+
+
 def test_more_failures_than_an_exception_chain_has_links(
     memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, act: Any
 ) -> None:
