@@ -27,7 +27,7 @@ from .._options import ActivityOptions
 from .._registry import WorkflowRegistry
 from ..durable import ActivityInfo
 from ..errors import ActivityCancelledError
-from ..models import NEVER, ActivityStatus, StepOutcome, StepRecord
+from ..models import NEVER, ActivityStatus, ControlRequest, StepOutcome, StepRecord
 from .bodies import Body, BodyRunner, Outcome, PreparedBody
 from .interrupts import InterruptHost, Interrupts
 from .journal import Journal
@@ -133,7 +133,7 @@ class Submitted:
         if isinstance(error, Unwind):
             self.journal.seal(error)
             raise error
-        return _later(round_) is None
+        return _later(round_) is None or self._calls.is_given_up(self)
 
     def settle(self) -> Any:
         """See ``Pending``."""
@@ -216,7 +216,7 @@ class ActivityCalls:
             self._interrupts.check(body.call)
             submitted = Submitted(self, sequence, body, is_shielded=self._interrupts.is_shielded)
             self._submitted.append(submitted)
-            if body.due is not None and (self._host.clock.now() < body.due or not self._may_try_again(submitted)):
+            if body.due is not None and (self._host.clock.now() < body.due or self.is_given_up(submitted)):
                 submitted.round.end(Later(body, body.record(ActivityStatus.RUNNING, body.due, None), body.due))
                 self._delayed.add(submitted)
             else:
@@ -242,6 +242,8 @@ class ActivityCalls:
                     continue
             self._interrupts.guard()
             self._interrupts.check_wait(outcome.body.call)
+            if self.is_given_up(submitted):  # under a shield, whose code must not wait for ever
+                self._interrupts.cancel(outcome.body.call)
             self._interrupts.suspend(outcome.due)
         if submitted.body is not None:
             self._refuse_cancelled(submitted.body, outcome)
@@ -284,7 +286,10 @@ class ActivityCalls:
     def _attempts(
         self, body: PreparedBody, store: Callable[[StepRecord], None], *, is_shielded: bool
     ) -> Outcome | Later:
-        """Run the body until it succeeds, fails for good, or has to wait for long."""
+        """Run the body until it succeeds, fails for good, or waits for another attempt: for long, or interrupted.
+
+        The interrupt is raised by the workflow's thread, so that it does not look like the activity's failure.
+        """
         while True:
             scope = ActivityScope(self, body, is_shielded=is_shielded)
             now = self._host.clock.now()
@@ -293,19 +298,17 @@ class ActivityCalls:
                 outcome = self._transact(body, scope)
             else:
                 outcome = self._host.bodies.run(body, scope, now)
-            delay = (
-                None
-                if outcome.raised is None or scope.is_workflow_cancelled
-                else self._delay(body, outcome, outcome.raised)
-            )
+            delay = None if outcome.raised is None else self._delay(body, outcome, outcome.raised)
             if delay is None:
                 return self._host.bodies.concluded(body, outcome)
             due = self._host.clock.now() + timedelta(seconds=delay)
             later = Later(*body.followed_by(outcome, due), due)
-            if delay >= HELD_SECONDS and self._host.can_wait:
+            if (delay >= HELD_SECONDS and self._host.can_wait) or scope.is_to_leave:
                 return later
             store(later.record)
             self._hold(delay)
+            if scope.is_to_leave:
+                return later
             body = later.body
 
     def _transact(self, body: PreparedBody, scope: ActivityScope) -> Outcome:
@@ -375,7 +378,7 @@ class ActivityCalls:
         now = self._host.clock.now()
         for submitted in list(self._delayed):
             later = submitted.later
-            if later is not None and later.due <= now and self._may_try_again(submitted):
+            if later is not None and later.due <= now and not self.is_given_up(submitted):
                 with self._starting:
                     if self._is_closed:
                         return
@@ -383,9 +386,9 @@ class ActivityCalls:
                     submitted.round = Round()
                     self._start(submitted, later.body)
 
-    def _may_try_again(self, submitted: Submitted) -> bool:
-        """Return whether another attempt may begin: not where its run is cancelled, and may be undoing what it did."""
-        return submitted.is_shielded or not self._interrupts.is_cancellation_wanted
+    def is_given_up(self, submitted: Submitted) -> bool:
+        """Return whether no other attempt may begin: its run is cancelled, and may be undoing what it did."""
+        return not submitted.is_shielded and self._interrupts.is_cancellation_wanted
 
     def wait_for_submitted(self) -> datetime | None:
         """Wait for what runs: nothing of this run may be running, or be missing, when its end is stored.
@@ -510,6 +513,11 @@ class ActivityScope:
     def is_workflow_cancelled(self) -> bool:
         """Whether the workflow is to be cancelled, and the activity is no part of its cleaning up."""
         return not self._is_shielded and self._calls.is_cancellation_wanted
+
+    @property
+    def is_to_leave(self) -> bool:
+        """Whether the workflow is to be paused or cancelled rather than to wait here for another attempt."""
+        return self.is_workflow_cancelled or self._calls.journal.request is ControlRequest.PAUSE
 
     def info(self) -> ActivityInfo:
         """See ``Scope``."""
