@@ -458,6 +458,7 @@ class Orchestrator:
             arguments: The workflow's arguments, by name.
             catch_up: What becomes of times that pass while no orchestrator runs: ``"last"`` starts one run for the last
                 of them, ``"all"`` one for each, ``"none"`` none; that passes over a time that is over for a minute.
+                With ``overlap="skip"``, ``"all"`` starts one, too.
             overlap: What becomes of a time while the run before has not ended: ``"skip"`` passes over it, ``"queue"``
                 starts its run when that has ended, ``"allow"`` starts it at once.
             queue: The queue for its runs; see ``start_workflow``.
