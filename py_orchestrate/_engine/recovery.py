@@ -196,6 +196,8 @@ class RecoveryLoop:
         outlook = self._look(now)
         waiting, unconsumed = outlook.ready, outlook.unconsumed
         left = 1
+        if outlook.tick_at is not None and self._scheduler.mend(now):
+            outlook = self._look(now)
         if outlook.tick_at is not None and outlook.tick_at <= now:
             self._scheduler.turn(now)
             outlook = self._look(now)

@@ -8,6 +8,7 @@ of the schedule's and the time, so that even a store whose step is not atomic st
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Protocol
@@ -22,6 +23,7 @@ LATE_AFTER = timedelta(minutes=1)
 """A time that is over for longer has been missed; until then it is only late."""
 MOST_WAITING = 1000
 _STARTED_AT_ONCE = 100
+_BETWEEN_MENDS = timedelta(minutes=1)
 
 
 class SchedulerHost(Protocol):
@@ -44,12 +46,37 @@ class Scheduler:
     def __init__(self, host: SchedulerHost) -> None:
         self._host = host
         self._told: set[tuple[str, str]] = set()
+        self._mended_at: datetime | None = None
 
     def turn(self, now: datetime) -> None:
         """Start what is due at a time. A schedule that cannot be read or reckoned holds up no other."""
-        for schedule in self._host.database.list_schedules(due_at=now):
+        self._each(self._host.database.list_schedules(due_at=now), lambda schedule: self._serve(schedule, now))
+
+    def mend(self, now: datetime) -> bool:
+        """Bring schedules back whose next time lies too far ahead; return whether there were any.
+
+        What is due tells nothing of those, so all are read: at the start, after a clock was set, and now and then, for
+        it may be another machine's clock that was ahead.
+        """
+        if self._mended_at is not None and abs(now - self._mended_at) < _BETWEEN_MENDS:
+            return False
+        self._mended_at = now
+        changes: list[ScheduleRecord] = []
+
+        def look(schedule: ScheduleRecord) -> None:
+            changed = mended(schedule, now)
+            if changed != schedule:
+                changes.append(changed)
+                self._host.database.store_schedule(changed._replace(revision=schedule.revision + 1))
+                _logger.info("schedule %r goes on at %s: the clock was ahead", schedule.id, changed.next_at)
+
+        self._each(self._host.database.list_schedules(), look)
+        return bool(changes)
+
+    def _each(self, schedules: Iterable[ScheduleRecord], serve: Callable[[ScheduleRecord], None]) -> None:
+        for schedule in schedules:
             try:
-                self._serve(schedule, now)
+                serve(schedule)
             except (ImportError, ValueError) as error:
                 if (schedule.id, str(error)) not in self._told:
                     self._told.add((schedule.id, str(error)))
@@ -117,6 +144,25 @@ def decide(schedule: ScheduleRecord, now: datetime, *, is_running: bool) -> tupl
     if ticks:
         changed = changed._replace(last_at=ticks[-1], last_run_id=run_id(schedule.id, ticks[-1]))
     return changed, ticks
+
+
+def mended(schedule: ScheduleRecord, now: datetime) -> ScheduleRecord:
+    """Return the schedule with the next time from now on, where it has a later one: the clock was ahead, and set back.
+
+    Times that came while it was ahead come again; those whose runs were started then have them already. Clocks that
+    differ by as much as those of machines do are no reason.
+
+    Raises:
+        ValueError, ImportError: See ``decide``.
+    """
+    if schedule.is_paused or schedule.next_at is None:
+        return schedule
+    rule = schedule.cron, schedule.timezone
+    latest = cron.next_tick(*rule, now + LATE_AFTER)
+    if latest is None or schedule.next_at <= latest:
+        return schedule
+    waiting = tuple(tick for tick in schedule.waiting if tick <= now)
+    return schedule._replace(next_at=cron.next_tick(*rule, now), waiting=waiting)
 
 
 def _due(schedule: ScheduleRecord, now: datetime) -> tuple[list[datetime], datetime | None]:

@@ -204,6 +204,40 @@ def test_what_happens_while_the_run_before_goes_on(runner: Orchestrator, clock: 
         await_runs(runner, clock, ["20300101T010000Z", "20300101T040000Z"])
 
 
+def test_a_clock_that_was_ahead_does_not_stop_a_schedule(runner: Orchestrator, clock: FakeClock, report: Any) -> None:
+    """What was started while it was ahead is not started again when its time comes."""
+    runner.schedule_workflow(report, "0 * * * *", schedule_id="hourly", overlap="allow")
+    clock.advance(HOUR)
+    await_runs(runner, clock, ["20300101T010000Z"])
+    clock.step(3 * HOUR)
+    ahead = ["20300101T010000Z", "20300101T040000Z"]
+    await_runs(runner, clock, ahead)
+    clock.step(-3 * HOUR)
+    settle(runner, clock)
+    clock.advance(HOUR)
+    await_runs(runner, clock, [ahead[0], "20300101T020000Z", ahead[1]])
+    for _ in range(3):
+        clock.advance(HOUR)
+        settle(runner, clock)
+    expected = [f"20300101T0{hour}0000Z" for hour in range(1, 6)]
+    await_runs(runner, clock, expected)
+
+
+def test_a_clock_that_was_ahead_when_the_program_ran_before(
+    tmp_path: Path, orchestrator: MakeOrchestrator, report: Any
+) -> None:
+    clock = FakeClock()
+    clock.step(365 * 24 * HOUR)
+    first = orchestrator(SQLiteDatabaseManager(tmp_path / "test.db"), clock=clock)
+    first.schedule_workflow(report, "0 * * * *", schedule_id="hourly")
+    first.stop()
+    clock = FakeClock()
+    second = orchestrator(SQLiteDatabaseManager(tmp_path / "test.db"), clock=clock, poll_interval_seconds=0.01)
+    wait_until(lambda: second.list_schedules()[0]["next_at"] == "2030-01-01T01:00:00.000000+00:00")
+    clock.advance(HOUR)
+    await_runs(second, clock, ["20300101T010000Z"])
+
+
 def test_several_orchestrators_start_each_time_once(
     tmp_path: Path, orchestrator: MakeOrchestrator, clock: FakeClock, report: Any
 ) -> None:

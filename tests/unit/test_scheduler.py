@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from py_orchestrate._engine.scheduler import MOST_WAITING, Scheduler, decide, run_id
+from py_orchestrate._engine.scheduler import MOST_WAITING, Scheduler, decide, mended, run_id
 from py_orchestrate.db_manager import MemoryDatabaseManager
 from py_orchestrate.models import ScheduleRecord, WorkflowStatus
 from py_orchestrate.testing._samples import run_end
@@ -125,6 +125,58 @@ def test_a_rule_that_moved_since_it_was_reckoned() -> None:
 
 def test_the_id_of_a_run_is_in_utc() -> None:
     assert run_id("tick", NOON.astimezone()) == "tick-20300601T120000Z"
+
+
+# --- a clock that was ahead -------------------------------------------------------------------------------------------
+
+
+def test_a_time_that_lies_too_far_ahead_is_reckoned_anew() -> None:
+    ahead = schedule(next_at=at(60 * 24 * 365), waiting=(at(-2), at(60 * 24)), overlap="queue")
+    assert mended(ahead, at(0.5)) == ahead._replace(next_at=at(1), waiting=(at(-2),))
+
+
+@pytest.mark.parametrize("number", [0, 0.5, 1, 2])
+def test_a_time_as_it_should_be_stays(number: float) -> None:
+    record = schedule(next_at=at(3))
+    assert mended(record, at(number + 1)) == record
+    assert mended(schedule(cron="0 * * * *", next_at=at(60)), at(number)).next_at == at(60)
+
+
+def test_clocks_that_differ_a_little_mend_nothing() -> None:
+    """Else two machines would take turns to set the schedule forward and back."""
+    record = schedule(cron="0 * * * *", next_at=at(120))
+    assert mended(record, at(59.5)) == record
+    assert mended(record, at(58.5)).next_at == at(60)
+
+
+def test_what_is_paused_is_not_reckoned() -> None:
+    for record in (schedule(is_paused=True, next_at=at(9999)), schedule(next_at=None)):
+        assert mended(record, at(0)) == record
+
+
+def test_where_an_hour_comes_twice_its_times_do_not() -> None:
+    record = schedule(cron="30 2 * * *", timezone="Europe/Berlin", next_at=datetime(2030, 10, 28, 1, 30, tzinfo=UTC))
+    for minute in range(31, 120, 7):
+        assert mended(record, datetime(2030, 10, 27, tzinfo=UTC) + timedelta(minutes=minute)) == record
+
+
+def test_schedules_are_mended_at_first_and_now_and_then_and_after_a_clock_was_set() -> None:
+    host = Host()
+    scheduler = Scheduler(host)
+    far = at(9999)
+
+    def next_at(now: datetime) -> Any:
+        stored = host.database.read_schedule("tick")
+        revision = 1 if stored is None else stored.revision + 1
+        host.database.store_schedule(schedule(next_at=far, revision=revision))
+        scheduler.mend(now)
+        found = host.database.read_schedule("tick")
+        return None if found is None else found.next_at
+
+    assert next_at(at(0)) == at(1)
+    assert next_at(at(0.5)) == far
+    assert next_at(at(1)) == at(2)
+    assert next_at(at(-10)) == at(-9)
 
 
 class Host:
