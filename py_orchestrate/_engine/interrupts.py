@@ -156,7 +156,10 @@ class Interrupts:
 
     def cancellation(self) -> WorkflowCancelled:
         """Return the cancellation to raise."""
-        if self._journal.request is not ControlRequest.CANCEL and self.is_timed_out:
+        record = self._journal.record
+        # Whoever cancels a run that nobody holds takes its deadline away; what is out of its time keeps it.
+        was_timed_out = record.request is ControlRequest.CANCEL and record.deadline is not None
+        if was_timed_out or (self._journal.request is not ControlRequest.CANCEL and self.is_timed_out):
             return WorkflowCancelled("the workflow is out of its time", "timeout")
         return WorkflowCancelled()
 

@@ -5,7 +5,8 @@ each event, and one for each message that has to reach another partition. Payloa
 numbers, which are doubles. A schedule is a partition of its own kind, so that one query finds whatever is due.
 
 ``due`` is what that query goes by: ``""`` for what is ready, a time for what waits for one, null for the rest. ``lane``
-and ``rank`` say in which order what is ready goes.
+and ``rank`` say in which order what is ready goes. ``ends_by`` is the time limit of a run that nobody holds and nothing
+wakes then, because it is ready or paused; that query finds it once it has passed.
 """
 
 from __future__ import annotations
@@ -135,7 +136,11 @@ def placed(run: Document) -> Document:
     is_free = run["status"] == WorkflowStatus.PROCESSING.value and run["owner"] is None
     wake_at = run["wake_at"]
     is_due_once = is_free and wake_at != time_text(NEVER)
+    ends_by = run["deadline"]
+    is_unwatched = is_free and (wake_at is None or (ends_by is not None and wake_at <= ends_by))
+    is_unwatched = is_unwatched or run["status"] == WorkflowStatus.PAUSED.value
     return {
+        "ends_by": ends_by if is_unwatched and run["request"] != ControlRequest.CANCEL.value else None,
         "due": (wake_at or READY) if is_due_once else None,
         "rank": rank_of(is_new=run["epoch"] == 0, priority=run["priority"], position=run["position"]),
     }

@@ -47,7 +47,20 @@ _FIRST_DELAY_SECONDS = 0.05
 _LONGEST_DELAY_SECONDS = 5.0
 _FORBIDDEN = 403
 
-_INDEXED = ("type", "workflow_id", "status", "owner", "request", "name", "queue", "lane", "due", "rank", "position")
+_INDEXED = (
+    "type",
+    "workflow_id",
+    "status",
+    "owner",
+    "request",
+    "name",
+    "queue",
+    "lane",
+    "due",
+    "rank",
+    "position",
+    "ends_by",
+)
 _ALSO_INDEXED = ("updated_at", "created_at", "sequence", "generation", "version", "id")
 
 INDEXING_POLICY = {

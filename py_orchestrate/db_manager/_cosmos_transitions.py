@@ -151,8 +151,16 @@ def signalled(run: Document, signal: str) -> Document | None:
 
 def cancelled(run: Document) -> Document | None:
     """It is to be cancelled; its end waits for no place in a queue."""
-    if is_final(run):
-        return None
+    return None if is_final(run) else _to_be_cancelled(run, deadline=None)
+
+
+def expired(run: Document, now: datetime) -> Document | None:
+    """It is out of its time, and nobody holds it: it is to be cancelled, and keeps its deadline."""
+    ends_by = run.get("ends_by")
+    return None if ends_by is None or ends_by > time_text(now) else _to_be_cancelled(run)
+
+
+def _to_be_cancelled(run: Document, **others: object) -> Document:
     return changed(
         run,
         lane="",
@@ -161,6 +169,7 @@ def cancelled(run: Document) -> Document | None:
         signals=run["signals"] + 1,
         wake_at=None,
         waiting_for=None,
+        **others,
     )
 
 

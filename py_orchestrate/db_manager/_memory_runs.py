@@ -91,6 +91,15 @@ class Run:
         return Lane("" if is_cancelled else self.record.queue or "", self.record.name)
 
     @property
+    def is_unwatched(self) -> bool:
+        """Whether nobody would notice that its time limit passes, should it have one."""
+        record = self.record
+        if record.owner is not None or record.request is ControlRequest.CANCEL:
+            return False
+        is_ready = record.status is _PROCESSING and (record.wake_at is None or self.is_due)
+        return is_ready or record.status is WorkflowStatus.PAUSED
+
+    @property
     def candidate(self) -> Candidate:
         """When it goes, of those that are ready."""
         return Candidate(self.record.epoch == 0, self.record.priority, self.position)
@@ -179,6 +188,8 @@ class Runs:
         """Those that have not ended and have a deduplication key, by queue and key."""
         self._asleep: list[tuple[datetime, int, Run]] = []
         """By the time that wakes them; those that only a signal wakes are not here."""
+        self._unwatched: list[tuple[datetime, int, Run]] = []
+        """By their time limits, those that nobody holds and nothing wakes then: they are ready, or paused."""
         self._arrived = 0
 
     # --- one run --------------------------------------------------------------------------------------------------
@@ -226,6 +237,17 @@ class Runs:
             self.change(run, signals=record.signals + 1, wake_at=None, waiting_for=None)
         else:
             self.change(run, signals=record.signals + 1)
+
+    def cancel(self, run: Run) -> None:
+        """Request a run's cancellation."""
+        self.change(
+            run,
+            status=_PROCESSING,
+            request=ControlRequest.CANCEL,
+            signals=run.record.signals + 1,
+            wake_at=None,
+            waiting_for=None,
+        )
 
     def delete(self, run: Run) -> None:
         """Forget a run."""
@@ -329,6 +351,15 @@ class Runs:
         starts = self._starts.get(queue.name, ())
         self._starts[queue.name] = deque([*starts, now], queue.starts_per_period)
 
+    def expire(self, now: datetime) -> None:
+        """Request the cancellation of those that are out of their time, and that nobody holds."""
+        while self._unwatched and self._unwatched[0][0] <= now:
+            self.cancel(self._unwatched[0][2])
+
+    def next_limits(self) -> list[datetime]:
+        """Return the earliest time limit of one that nobody holds and nothing wakes; empty for none."""
+        return [deadline for deadline, _, _ in self._unwatched[:1]]
+
     def next_wake(self) -> datetime | None:
         """Return the earliest time that wakes one."""
         return self._asleep[0][0] if self._asleep else None
@@ -339,6 +370,7 @@ class Runs:
         lanes = set()
         for _, _, run in self._asleep[:count]:
             run.is_due = True
+            self._watch(run)
             lanes.add(run.lane)
             self._ready.setdefault(run.lane, []).append((run.candidate, run))
         for lane in lanes:
@@ -352,6 +384,7 @@ class Runs:
         run.is_due = False
         if record.deduplication_key is not None and not record.status.is_final:
             self._deduplicated[_key(record)] = run
+        self._watch(run)
         if record.status is not _PROCESSING:
             return
         if record.owner is not None:
@@ -361,10 +394,16 @@ class Runs:
         elif record.wake_at != NEVER:
             insort(self._asleep, (record.wake_at, run.position, run))
 
+    def _watch(self, run: Run) -> None:
+        if run.record.deadline is not None and run.is_unwatched:
+            insort(self._unwatched, (run.record.deadline, run.position, run))
+
     def _take_out(self, run: Run) -> None:
         record = run.record
         if self._deduplicated.get(_key(record)) is run:
             del self._deduplicated[_key(record)]
+        if record.deadline is not None and run.is_unwatched:
+            _remove(self._unwatched, (record.deadline, run.position, run))
         if record.status is not _PROCESSING:
             return
         if record.owner is not None:

@@ -9,7 +9,8 @@ trust in a clock. ``activity_executions`` is one b-tree in the order of a replay
 a replay reads them in a row. Three partial indexes serve the claims, and stay small however many runs are finished or
 waiting: one of the runs that are ready, one of those that a time wakes, one of those that somebody holds. A run is in
 one of them at most, and one that only a signal wakes is at the end of the second. The first has the runs of each queue
-and name beside each other, those that have begun apart from those that have not, by priority and arrival.
+and name beside each other, those that have begun apart from those that have not, by priority and arrival. A fourth has
+those with a time limit that nobody may notice to pass: they are ready or paused, and perhaps nobody takes them up.
 ``queue_starts`` has as many rows as a queue's rate allows starts: the last ones, numbered, so that the one that has to
 be a period ago is found by its number.
 """
@@ -45,6 +46,12 @@ _NEW_TABLES = {
 
 LANE = "CASE WHEN request = 'cancel' THEN '' ELSE queue END"
 """The queue that a run waits in; as the index has it, or it would not be used."""
+
+UNWATCHED = (
+    "deadline IS NOT NULL AND owner IS NULL AND request IS NOT 'cancel' "
+    "AND (status = 'paused' OR status = 'processing' AND wake_at IS NULL)"
+)
+"""Of which runs the time limit has to be watched: nobody holds them, and nothing wakes them; as the index has it."""
 
 # No table with payloads is WITHOUT ROWID: SQLite would compare a new key with its neighbours' whole rows, and read the
 # megabytes of one run's result for each small step of the run whose id is next to it.
@@ -84,6 +91,7 @@ CREATE INDEX workflows_ready ON workflows ({LANE}, name, epoch > 0, priority)
     WHERE status = 'processing' AND owner IS NULL AND wake_at IS NULL;
 CREATE INDEX workflows_waiting ON workflows (wake_at)
     WHERE status = 'processing' AND wake_at IS NOT NULL;
+CREATE INDEX workflows_unwatched ON workflows (deadline) WHERE {UNWATCHED};
 CREATE INDEX workflows_ended ON workflows (updated_at)
     WHERE status IN ('done', 'failed', 'cancelled');
 CREATE INDEX workflows_held ON workflows (owner) WHERE owner IS NOT NULL;

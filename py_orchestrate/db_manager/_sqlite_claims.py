@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..models import ControlRequest, WorkflowRecord
 from ._claims import LONG_WAIT, Candidate, Claimer, Room, Usage, in_turn, mixed, room_of
-from ._migrations import LANE
+from ._migrations import LANE, UNWATCHED
 from ._sqlite_rows import WORKFLOW_COLUMNS, fetch_readable, readable_records, time_text
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ _LOOK = f"""
 {_LANES}
 SELECT 'lane', lane_queue, lane_name FROM lane
 UNION ALL SELECT 'wake', min(wake_at), NULL FROM workflows WHERE status = 'processing' AND wake_at IS NOT NULL
+UNION ALL SELECT 'limit', min(deadline), NULL FROM workflows WHERE {UNWATCHED}
 UNION ALL SELECT 'tick', min(due_at), NULL FROM schedules WHERE due_at IS NOT NULL
 UNION ALL SELECT 'owner', id, queues FROM orchestrators
 """
@@ -67,6 +68,12 @@ SELECT run.priority, run.position, run.updated_at FROM level JOIN workflows AS r
 _WAKE = """
 UPDATE workflows SET wake_at = NULL, waiting_for = NULL WHERE position IN (
     SELECT position FROM workflows WHERE status = 'processing' AND wake_at <= ? ORDER BY wake_at LIMIT 100)
+"""
+# Their end waits for no place in a queue, as that of runs that somebody cancels.
+_EXPIRE = f"""
+UPDATE workflows SET request = 'cancel', status = 'processing', signals = signals + 1, wake_at = NULL,
+    waiting_for = NULL
+WHERE position IN (SELECT position FROM workflows WHERE {UNWATCHED} AND deadline <= ? ORDER BY deadline LIMIT 100)
 """
 IS_READY = f"EXISTS (SELECT 1 FROM workflows WHERE {_READY})"
 IS_DUE = "EXISTS (SELECT 1 FROM workflows WHERE status = 'processing' AND wake_at <= ?)"
@@ -109,6 +116,7 @@ class Found(NamedTuple):
     Attributes:
         names: The names of the runs that the claimer could take.
         wake_at: The earliest time that makes another one ready, and the times when a rate lets one begin.
+        limit_at: The earliest time limit of a run that nobody holds and nothing wakes; empty for none.
         tick_at: The earliest time of a schedule; empty for none.
         owners: All orchestrators.
         unconsumed: The queues in which runs are ready, and that no orchestrator consumes.
@@ -116,6 +124,7 @@ class Found(NamedTuple):
 
     names: frozenset[str]
     wake_at: list[datetime]
+    limit_at: list[datetime]
     tick_at: list[datetime]
     owners: list[str]
     unconsumed: frozenset[str]
@@ -124,7 +133,7 @@ class Found(NamedTuple):
 def look(connection: sqlite3.Connection, claimer: Claimer, now: datetime) -> Found:
     """Return what there is to claim: by one query, and some more for each limited queue in which runs are ready."""
     lanes: list[tuple[str, str]] = []
-    times: dict[str, list[datetime]] = {"wake": [], "tick": []}
+    times: dict[str, list[datetime]] = {"wake": [], "limit": [], "tick": []}
     owners: list[str] = []
     consumed: set[str] = {""}
     for what, first, second in connection.execute(_LOOK):
@@ -146,9 +155,13 @@ def look(connection: sqlite3.Connection, claimer: Claimer, now: datetime) -> Fou
         room = rooms[queue]
         if room.runs and (room.starts or any(not head.is_new for head in _heads(connection, lane, 1))):
             names.add(name)
-    return Found(
-        frozenset(names), times["wake"], times["tick"], owners, frozenset({queue for queue, _ in lanes} - consumed)
-    )
+    unconsumed = frozenset({queue for queue, _ in lanes} - consumed)
+    return Found(frozenset(names), times["wake"], times["limit"], times["tick"], owners, unconsumed)
+
+
+def expire(connection: sqlite3.Connection, now: datetime) -> None:
+    """Request the cancellation of runs that are out of their time, and that nobody holds."""
+    connection.execute(_EXPIRE, (time_text(now),))
 
 
 class State(NamedTuple):

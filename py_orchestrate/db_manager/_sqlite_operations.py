@@ -107,7 +107,7 @@ WHERE id = :id AND status IN ('processing', 'paused')
 
 _CANCEL = """
 UPDATE workflows SET request = 'cancel', status = 'processing', signals = signals + 1, wake_at = NULL,
-    waiting_for = NULL
+    waiting_for = NULL, deadline = NULL
 WHERE id = ?
 """
 

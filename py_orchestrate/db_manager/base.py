@@ -278,12 +278,15 @@ class BaseDatabaseManager(ABC):
     def look(self, owner: str = "", *, now: datetime | None = None, queues: Sequence[Queue] = ()) -> Outlook:
         """Return what there is to claim, and free the runs of orchestrators that are known to be dead.
 
+        Where the ``deadline`` of a run has passed that nobody holds, and that is ready or paused, its cancellation is
+        requested: nobody may be there to take it up and notice. Its ``deadline`` stays, and tells why.
+
         This is what an idle orchestrator does in each turn: one cheap query.
 
         Args:
             owner: Who looks.
-            now: The time against which the rates of queues are held, and when the dead were found, for their runs'
-                delays; the machine's time by default.
+            now: The time against which deadlines and the rates of queues are held, and when the dead were found, for
+                their runs' delays; the machine's time by default.
             queues: The queues that it consumes.
         """
         del owner, now, queues
@@ -521,7 +524,8 @@ class BaseDatabaseManager(ABC):
     def cancel_workflow(self, workflow_id: str) -> None:
         """Request that a run that has not ended be cancelled: a signal that makes it ready, also if it is paused.
 
-        The run's code notices it and ends the run, so that it can clean up. It replaces a request to pause.
+        The run's code notices it and ends the run, so that it can clean up. It replaces a request to pause, and the
+        run's ``deadline``, which no longer counts.
 
         Raises:
             WorkflowNotFoundError: There is no such run.

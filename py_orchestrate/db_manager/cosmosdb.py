@@ -63,8 +63,8 @@ _RESERVED_FOR_SECONDS = 60
 _MOST_DUES = 10_000
 
 _DUE = """
-SELECT TOP {limit} c.id, c.type, c.workflow_id, c.name, c.lane, c.due, c.tells FROM c
-WHERE c.due >= "" {more} ORDER BY c.due
+SELECT TOP {limit} c.id, c.type, c.workflow_id, c.name, c.lane, c.due, c.tells, c.ends_by FROM c
+WHERE (c.due >= "" {more}) OR (c.ends_by >= "" AND c.ends_by <= @now) ORDER BY c.due
 """
 _READY = """
 SELECT TOP {limit} c.workflow_id, c.rank, c.lane, c.updated_at FROM c
@@ -205,7 +205,7 @@ class CosmosDatabaseManager(CosmosRecordsManager):
         times: list[datetime] = []
         ticks: list[datetime] = []
         rooms: dict[str, Room] = {}
-        for found in self._due():
+        for found in self._due(moment):
             if found["type"] == cosmos.SCHEDULE:
                 ticks.append(datetime.fromisoformat(found["due"]))
             elif found["due"] != cosmos.READY:
@@ -228,13 +228,21 @@ class CosmosDatabaseManager(CosmosRecordsManager):
         self._may_be_ready = self._may_be_ready or bool(names)
         return Outlook(frozenset(names), min(times, default=None), frozenset(lanes), min(ticks, default=None))
 
-    def _due(self) -> Iterator[Document]:
-        """Yield what is ready or comes due, of each lane and name that is ready once at least."""
+    def _due(self, now: datetime) -> Iterator[Document]:
+        """Yield what is ready or comes due, of each lane and name that is ready once at least.
+
+        Runs that are out of their time, and that nobody holds, become ready for their end.
+        """
         seen: list[str] = []
         while True:
             more = "AND NOT ARRAY_CONTAINS(@seen, CONCAT(c.lane, '/', c.name))" if seen else ""
             text = _DUE.format(limit=_LOOK_LIMIT, more=more)
-            found = list(self._runs.query(text, {"seen": seen} if seen else None, page=_LOOK_LIMIT))
+            values = {"now": cosmos.time_text(now), **({"seen": seen} if seen else {})}
+            found = list(self._runs.query(text, values, page=_LOOK_LIMIT))
+            for each in found:
+                if each.get("ends_by") and each["ends_by"] <= values["now"]:
+                    self._change(each["workflow_id"], lambda run: transitions.expired(run, now))
+                    each |= {"lane": "", "due": cosmos.READY}
             yield from found
             ready = {f"{each['lane']}/{each['name']}" for each in found if each["due"] == cosmos.READY}
             if len(found) < _LOOK_LIMIT or not ready:

@@ -134,7 +134,9 @@ class MemoryDatabaseManager(RecordDatabaseManager):
         claimer = Claimer.of(owner, (), queues)
         moment = datetime.now(UTC) if now is None else now
         with self._lock:
+            self._runs.expire(moment)
             names, times = self._runs.ready_names(claimer, moment)
+            times += self._runs.next_limits()
             if (wake_at := self._runs.next_wake()) is not None:
                 times.append(wake_at)
             consumed = {queue for queues in self._runs.consumed.values() for queue in queues}
@@ -303,14 +305,8 @@ class MemoryDatabaseManager(RecordDatabaseManager):
         """See the base class."""
         with self._lock:
             run = self._unended(workflow_id, "it cannot be cancelled")
-            self._runs.change(
-                run,
-                status=WorkflowStatus.PROCESSING,
-                request=ControlRequest.CANCEL,
-                signals=run.record.signals + 1,
-                wake_at=None,
-                waiting_for=None,
-            )
+            self._runs.cancel(run)
+            self._runs.change(run, deadline=None)
 
     def pause_workflow(self, workflow_id: str) -> None:
         """See the base class."""

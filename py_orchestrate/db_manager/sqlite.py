@@ -190,14 +190,18 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         return is_gone
 
     def look(self, owner: str = "", *, now: datetime | None = None, queues: Sequence[Queue] = ()) -> Outlook:
-        """See the base class. One read, unless somebody has died, and one more for each limited queue that is busy."""
+        """See the base class. One read, and one more for each limited queue that is busy.
+
+        There is a write where somebody has died, or runs are out of their time that nobody holds.
+        """
         return self._look(Claimer.of(owner, (), queues), datetime.now(UTC) if now is None else now)
 
     def _look(self, claimer: Claimer, now: datetime) -> Outlook:
         found = self._read(lambda connection: claims.look(connection, claimer, now))
-        if self._bury(found.owners, now):
+        if self._bury(found.owners, now) or min(found.limit_at, default=NEVER) <= now:
+            self._write(lambda connection: claims.expire(connection, now))
             found = self._read(lambda connection: claims.look(connection, claimer, now))
-        wake_at = min(found.wake_at, default=NEVER)
+        wake_at = min([*found.wake_at, *found.limit_at], default=NEVER)
         tick_at = min(found.tick_at, default=None)
         return Outlook(found.names, None if wake_at == NEVER else wake_at, found.unconsumed, tick_at)
 

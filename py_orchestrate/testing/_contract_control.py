@@ -12,7 +12,7 @@ import pytest
 
 from ..db_manager.base import BaseDatabaseManager
 from ..errors import WorkflowNotFoundError, WorkflowStateError
-from ..models import NEVER, ControlRequest, WorkflowRecord, WorkflowStatus
+from ..models import NEVER, ControlRequest, WorkflowRecord, WorkflowStatus, WorkflowSuspension
 from ._contract_base import (
     WaitingContract,
     assert_refused,
@@ -164,6 +164,61 @@ class Cancelling(WaitingContract):
                 )
                 assert take(waits) == [name]
                 assert waits.pending_requests("owner-a")[name] is CANCEL
+
+
+class TimeLimits(WaitingContract):
+    """The ``deadline`` of a run that nobody holds: a look lets it be cancelled, for perhaps nobody else can notice."""
+
+    def test_a_run_that_is_ready_is_out_of_its_time(self, waits: BaseDatabaseManager) -> None:
+        waits.create_workflow(run_record("run", deadline=at(5)))
+        waits.look(now=at(4.9))
+        assert (read(waits).request, read(waits).signals) == (None, 0)
+        with self.another_with_claims(waits) as other:
+            assert other.look(now=at(5)).ready == {"greet"}
+        record = read(waits)
+        assert (record.request, record.deadline, record.signals) == (CANCEL, at(5), 1)
+        (claimed,) = waits.claim_workflows("owner-a", ["greet"], 9, now=at(5))
+        assert (claimed.request, claimed.deadline) == (CANCEL, at(5))
+        waits.finish_workflow("run", claimed.epoch, run_end(None, status=WorkflowStatus.FAILED))
+        waits.look(now=at(6))
+        assert (read(waits).status, read(waits).request) == (WorkflowStatus.FAILED, None)
+
+    @pytest.mark.parametrize("wait", [suspension(wake_at=NEVER, waiting_for="event:go"), suspension()])
+    def test_a_run_that_is_paused_is_out_of_its_time(
+        self, waits: BaseDatabaseManager, wait: WorkflowSuspension
+    ) -> None:
+        waits.suspend_workflow("run", begin(waits, deadline=at(5)), wait)
+        waits.pause_workflow("run")
+        waits.look(now=at(4))
+        assert read(waits).status is PAUSED
+        assert waits.look(now=at(5)).ready == {"greet"}
+        assert (read(waits).request, _wait_of(read(waits))) == (CANCEL, (PROCESSING, None, None))
+        assert_refused(waits, WorkflowStateError, partial(waits.pause_workflow, "run"), "processing")
+        assert take(waits, now=at(5)) == ["run"]
+
+    def test_a_run_that_waits_or_is_held_is_left_alone(self, waits: BaseDatabaseManager) -> None:
+        """Who holds it notices by itself, and what waits for longer does so for a reason: it may be cleaning up."""
+        begin(waits, deadline=at(5))
+        waits.suspend_workflow("asleep", begin(waits, "asleep", deadline=at(5)), _WAIT)
+        waits.look(now=at(6))
+        assert [read(waits, each).request for each in ("run", "asleep")] == [None, None]
+        assert _wait_of(read(waits, "asleep")) == (PROCESSING, at(99), "event:go")
+
+    def test_all_that_are_out_of_their_time_are_found(self, waits: BaseDatabaseManager) -> None:
+        for n in range(120):
+            waits.create_workflow(run_record(f"run-{n}", deadline=at(n)))
+        for _ in range(3):  # a look may find a part of them
+            waits.look(now=at(99))
+        requests = [read(waits, f"run-{n}").request for n in range(120)]
+        assert requests == [CANCEL] * 100 + [None] * 20
+
+    def test_who_cancels_a_run_takes_its_time_limit_away(self, waits: BaseDatabaseManager) -> None:
+        """So that its code can tell the one from the other."""
+        waits.create_workflow(run_record("run", deadline=at(5)))
+        waits.cancel_workflow("run")
+        assert (read(waits).request, read(waits).deadline, read(waits).signals) == (CANCEL, None, 1)
+        waits.look(now=at(6))
+        assert read(waits).signals == 1
 
 
 class Pausing(WaitingContract):

@@ -157,6 +157,16 @@ class Queueing(QueueContract):
         assert read(queued, "c").queue == "mail"
         assert queued.look("owner-a", now=at(0), queues=[one]).ready == set()
 
+    def test_a_run_that_is_out_of_its_time_waits_for_no_place_in_its_queue(self, queued: BaseDatabaseManager) -> None:
+        one = Queue("mail", concurrency=1, rate=(1, 60))
+        add(queued, "a")
+        add(queued, "b", "c", deadline=at(5))
+        add(queued, "d", queue="nobody's", deadline=at(5))
+        assert ids_of(claim(queued, 9, one)) == ["a"]
+        assert queued.look("owner-a", now=at(5), queues=[one]).ready == {"greet"}
+        assert sorted(ids_of(claim(queued, 9, one))) == ["b", "c", "d"]
+        assert read(queued, "c").queue == "mail"
+
     def test_how_the_queues_stand(self, queued: BaseDatabaseManager) -> None:
         queued.register_owner("owner-b", queues=["mail", "print"])
         add(queued, "m-0", "m-1", "m-2")

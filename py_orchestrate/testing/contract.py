@@ -31,7 +31,7 @@ failed, and versions are stored.
 
 from __future__ import annotations
 
-from ._contract_control import Cancelling, Pausing, Refusals
+from ._contract_control import Cancelling, Pausing, Refusals, TimeLimits
 from ._contract_history import Recording
 from ._contract_queues import Deduplicating, Limits, Queueing
 from ._contract_reading import Purging, Reading, SevenMethods, Versions
@@ -69,6 +69,7 @@ class DatabaseManagerContract(
     Signals,
     Refusals,
     Cancelling,
+    TimeLimits,
     Pausing,
     Reopening,
     Queueing,

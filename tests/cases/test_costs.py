@@ -215,6 +215,6 @@ def test_what_an_idle_turn_reads_comes_from_small_indexes(tmp_path):
     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {_sqlite_claims._LOOK}")]
     connection.close()
     looks = [step for step in plan if "workflows" in step or "schedules" in step]
-    assert len(looks) == 7
+    assert len(looks) == 8
     expected = ("USING INDEX workflows_", "USING COVERING INDEX schedules_due", "USING INTEGER PRIMARY KEY (rowid=?)")
     assert all(any(text in step for text in expected) for step in looks)
