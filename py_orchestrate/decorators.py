@@ -347,11 +347,12 @@ def activity(name_or_func: Any = None, **options: Any) -> Any:
             ``durable.heartbeat()``, and to the first. No limit by default. ``transactional``: the function gets a
             connection of the workflows' own database as its first argument, and what it writes there is committed
             together with its result, or not at all: exactly once. Callers leave that argument out. The function must
-            not commit, and should be quick, for nothing else is written to the database meanwhile. Needs a database
-            manager with ``"transactions"`` in its ``capabilities``. ``executor``: a ``concurrent.futures.Executor``
-            that runs the function (a process pool, a cluster), or a function that returns one, which is called for
-            each attempt. ``version``: a name for the version of the code, recorded with each call and shown by
-            ``Orchestrator.get_history``; what is recorded counts, whatever its version.
+            not commit, and should be quick, for nothing else is written to the database meanwhile. The connection is
+            its own until it returns, and its cursors are closed then. Needs a database manager with ``"transactions"``
+            in its ``capabilities``. ``executor``: a ``concurrent.futures.Executor`` that runs the function (a process
+            pool, a cluster), or a function that returns one, which is called for each attempt. ``version``: a name for
+            the version of the code, recorded with each call and shown by ``Orchestrator.get_history``; what is recorded
+            counts, whatever its version.
 
     Raises:
         TypeError: It is no plain function: a class, a bound method, a generator, a lambda without a name; or an option

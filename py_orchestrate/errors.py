@@ -15,6 +15,7 @@
     ├── ActivityError
     ├── ActivityTimeoutError       (also TimeoutError)
     ├── ActivityCancelledError
+    ├── TransactionError
     ├── EventTimeoutError          (also TimeoutError)
     ├── WorkflowTimeoutError       (also TimeoutError)
     ├── WorkflowFailedError
@@ -58,6 +59,7 @@ __all__ = [
     "ScheduleNotFoundError",
     "SerializationError",
     "StorageError",
+    "TransactionError",
     "UnsupportedOperationError",
     "WorkflowCancelled",
     "WorkflowConflictError",
@@ -199,6 +201,13 @@ class ActivityTimeoutError(OrchestrateError, TimeoutError):
 
 class ActivityCancelledError(OrchestrateError):
     """Raised by ``durable.heartbeat()`` in an activity that is to end: it timed out, or its workflow is cancelled."""
+
+
+class TransactionError(OrchestrateError):
+    """A transactional activity has returned, but what it wrote cannot be committed; nothing of it is stored.
+
+    Either SQLite had rolled it back meanwhile, or it breaks a rule that is checked at the end, as foreign keys may be.
+    """
 
 
 class EventTimeoutError(OrchestrateError, TimeoutError):

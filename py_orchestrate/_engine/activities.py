@@ -26,7 +26,7 @@ from .._ids import fresh_ids
 from .._options import ActivityOptions
 from .._registry import WorkflowRegistry
 from ..durable import ActivityInfo
-from ..errors import ActivityCancelledError
+from ..errors import ActivityCancelledError, TransactionError
 from ..models import NEVER, ActivityStatus, ControlRequest, StepOutcome, StepRecord
 from .bodies import Body, BodyRunner, Outcome, PreparedBody
 from .interrupts import InterruptHost, Interrupts
@@ -320,7 +320,11 @@ class ActivityCalls:
             return outcomes[-1].record if outcomes[-1].error is None else None
 
         record = self._journal.record
-        self._host.persist(lambda: self._host.database.record_transaction(record.id, record.epoch, transaction))
+        try:
+            self._host.persist(lambda: self._host.database.record_transaction(record.id, record.epoch, transaction))
+        except TransactionError as error:
+            # It would come to the same in another attempt.
+            return self._host.bodies.failed(body, outcomes[-1].first_at, error, may_be_retried=False)
         return outcomes[-1]._replace(is_stored=outcomes[-1].error is None)
 
     def _delay(self, body: PreparedBody, outcome: Outcome, error: BaseException) -> float | None:

@@ -176,7 +176,7 @@ class BodyRunner:
         first_at = prepared.first_at or started_at
         if prepared.definition is None:
             assert prepared.error is not None  # noqa: S101 - prepare() sets one of the two
-            return self._failed(prepared, first_at, prepared.error, may_be_retried=False)
+            return self.failed(prepared, first_at, prepared.error, may_be_retried=False)
         returned = False
         try:
             result = self._call(prepared, prepared.definition, scope, first)
@@ -185,7 +185,7 @@ class BodyRunner:
         except Unwind:
             raise
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like fail the activity, not the process
-            return self._failed(prepared, first_at, error, may_be_retried=not returned)
+            return self.failed(prepared, first_at, error, may_be_retried=not returned)
         record = prepared.record(ActivityStatus.COMPLETED, first_at, self._clock.now(), output=text)
         return Outcome(record, value, None, None, first_at, may_be_retried=False)
 
@@ -254,9 +254,10 @@ class BodyRunner:
         except SerializationError as error:
             raise better_error(result, f"activity {definition.name!r}", error) from None
 
-    def _failed(
+    def failed(
         self, prepared: PreparedBody, first_at: datetime, error: BaseException, *, may_be_retried: bool
     ) -> Outcome:
+        """Return the outcome of a body that came to an error."""
         failure = encode_failure(error, self._serializer)
         record = prepared.record(ActivityStatus.FAILED, first_at, self._clock.now(), failure=failure)
         decoded = decode_failure(failure.document, failure.message, self._serializer)

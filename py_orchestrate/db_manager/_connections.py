@@ -1,4 +1,4 @@
-"""SQLite connections of one database file: one that writes, a few that read.
+"""SQLite connections of one database file: one that writes, one for transactional activities, a few that read.
 
 The number of connections does not grow with the number of threads that come and go: a reader is borrowed for one query
 and returned. ``:memory:`` has one connection for everything, because a second one would be another, empty database.
@@ -22,11 +22,12 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import StorageError
 from . import _sqlite_merging as merging
 from ._migrations import migrate, refuse_unknown
+from ._sqlite_loans import LentConnection
 
 _logger = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ _SAME_FILE_SECONDS = 0.005
 
 # To open a temporary file takes ten times as long as most of what a query would put there.
 _TEMPORARY_IN_MEMORY = "PRAGMA temp_store=MEMORY"
+
+ConnectionT = TypeVar("ConnectionT", bound=sqlite3.Connection)
 
 _FIRST_PAUSE_SECONDS = 0.0003
 _LONGEST_PAUSE_SECONDS = 0.005
@@ -110,21 +113,6 @@ def _identity(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-@contextlib.contextmanager
-def lent(connection: sqlite3.Connection) -> Iterator[None]:
-    """Lend the writing connection to a user's code, inside of a transaction that it cannot end."""
-    connection.set_authorizer(_authorize)
-    try:
-        yield
-    finally:
-        connection.set_authorizer(None)
-        connection.row_factory, connection.text_factory = None, str
-
-
-def _authorize(action: int, *_details: object) -> int:
-    return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_TRANSACTION else sqlite3.SQLITE_OK
-
-
 class Connections:
     """Opens, lends and closes the connections, and is the group commit's source of transactions."""
 
@@ -138,6 +126,7 @@ class Connections:
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout
         self._writer: sqlite3.Connection | None = None
+        self._lender: LentConnection | None = None
         self._file: tuple[int, int] | None = None
         self._looked_at = -1.0
         self._is_read_only = False
@@ -173,7 +162,7 @@ class Connections:
         """Set aside what the parent could not close."""
         _inherited.extend(self._open)
         self._open.clear()
-        self._writer = None
+        self._writer = self._lender = None
         self._reset()
 
     # --- writing: the group commit's leader is alone here -----------------------------------------------------------
@@ -267,6 +256,60 @@ class Connections:
         self._writer.rollback()
         return True
 
+    @contextlib.contextmanager
+    def lending(self) -> Iterator[LentConnection]:
+        """Begin a write transaction for a user's code, on a connection of its own; what is not committed is undone.
+
+        As for ``begin``, the caller is alone, and the same is raised. With a connection of its own, whatever that code
+        does to it does not reach the one that all other writes go through, nor slow it.
+        """
+        connection = self._begun_lender()
+        try:
+            yield connection
+        except BaseException:
+            connection.is_changed = True  # as for a reader
+            raise
+        finally:
+            try:
+                if connection.in_transaction:
+                    connection.rollback()
+            finally:
+                if connection.is_changed:
+                    self._drop_lender()
+
+    def _begun_lender(self) -> LentConnection:
+        patience = _Patience(self._busy_timeout)
+        while True:
+            connection = self._ready_lender()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode == sqlite3.SQLITE_BUSY_SNAPSHOT:  # of a cursor that was not to be seen
+                    self._drop_lender()
+                patience.wait(error)
+            else:
+                connection.is_changed = False
+                return connection
+
+    def _drop_lender(self) -> None:
+        if self._lender is not None:
+            self._close(self._lender)
+            self._lender = None
+
+    def _ready_lender(self) -> LentConnection:
+        writer = self._ready_writer()
+        if self.in_memory:
+            assert isinstance(writer, LentConnection)  # noqa: S101 - see _open_writer()
+            return writer
+        if self._lender is None:
+            self._lender = self._open_lender()
+        return self._lender
+
+    @staticmethod
+    def commit_lent(connection: LentConnection) -> None:
+        """Commit what was written on a connection from ``lending``; as durable as ``commit``."""
+        connection.execute("COMMIT")
+
     # --- reading ----------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -315,27 +358,25 @@ class Connections:
         with self._lock:
             while self._readers:
                 self._close(self._readers.pop())
-            if self._writer is not None:
-                self._close(self._writer)
-                self._writer = None
+            for connection in (self._lender, self._writer):
+                if connection is not None:
+                    self._close(connection)
+            self._writer = self._lender = None
 
     def _close(self, connection: sqlite3.Connection) -> None:
         self._open.discard(connection)
         connection.close()
 
     def _open_writer(self) -> sqlite3.Connection:
-        connection = self._connect()
+        # In memory it is the one for activities, too.
+        connection = self._connect(LentConnection if self.in_memory else sqlite3.Connection)
         try:
             refuse_unknown(connection, self.path)
-            mode = self._set_journal_mode(connection)
-            connection.execute(f"PRAGMA synchronous={self._level(mode)}")
-            connection.execute("PRAGMA foreign_keys=ON")
-            connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_CHECKPOINT_PAGES}")
+            mode = self._set_up(connection)
             migrate(connection, self.path)
             connection.execute(_TEMPORARY_IN_MEMORY)  # not before: the indexes of a large file are made in a file
             merging.prepare(connection)
-            if mode == "wal":  # in the other modes a commit may have to wait, too
-                connection.execute("PRAGMA busy_timeout=0")  # see _Patience
+            self._be_impatient(connection, mode)
         except sqlite3.Error as error:
             self._close(connection)
             raise StorageError(f"cannot open the database {self.path!r}: {error}") from error
@@ -347,6 +388,31 @@ class Connections:
         self._looked_at = -1.0
         self._is_read_only = not self.in_memory and not os.access(self.path, os.W_OK)
         return connection
+
+    def _open_lender(self) -> LentConnection:
+        connection = self._connect(LentConnection)
+        try:
+            mode = self._set_up(connection)
+            connection.execute(_TEMPORARY_IN_MEMORY)
+            self._be_impatient(connection, mode)
+        except BaseException:
+            self._close(connection)
+            raise
+        return connection
+
+    def _set_up(self, connection: sqlite3.Connection) -> str:
+        """Set what a connection that writes needs; return the journal mode."""
+        mode = self._set_journal_mode(connection)
+        connection.execute(f"PRAGMA synchronous={self._level(mode)}")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_CHECKPOINT_PAGES}")
+        return mode
+
+    @staticmethod
+    def _be_impatient(connection: sqlite3.Connection, mode: str) -> None:
+        """Leave the waiting to ``_Patience``, but where a commit may have to wait, too."""
+        if mode == "wal":
+            connection.execute("PRAGMA busy_timeout=0")
 
     def _level(self, mode: str) -> str:
         """Return the level of ``PRAGMA synchronous`` that keeps what this one's name promises.
@@ -371,12 +437,12 @@ class Connections:
     def _open_reader(self) -> sqlite3.Connection:
         self.prepare()
         self._refuse_another_file()
-        connection = self._connect()
+        connection = self._connect(sqlite3.Connection)
         connection.execute("PRAGMA query_only=ON")
         connection.execute(_TEMPORARY_IN_MEMORY)
         return connection
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, factory: type[ConnectionT]) -> ConnectionT:
         folder = os.path.dirname(self.path)
         if not self.in_memory and not os.path.isdir(folder):
             raise StorageError(
@@ -390,6 +456,7 @@ class Connections:
                 isolation_level=None,
                 check_same_thread=False,
                 cached_statements=256,
+                factory=factory,
             )
         except sqlite3.Error as error:
             raise StorageError(f"cannot open the database {self.path!r}: {error}") from error

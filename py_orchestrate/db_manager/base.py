@@ -401,6 +401,7 @@ class BaseDatabaseManager(ABC):
 
         Raises:
             ClaimLostError: The claim is lost; ``body`` was not called.
+            TransactionError: ``body`` returned a step, but what it did cannot be committed, now or later.
             UnsupportedOperationError: The store has no transactions (``"transactions"`` in ``capabilities``).
         """
         raise UnsupportedOperationError(

@@ -16,7 +16,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from .._times import LONGEST_SECONDS
-from ..errors import ClaimLostError, StorageError
+from ..errors import ClaimLostError, StorageError, TransactionError
 from ..models import (
     NEVER,
     ActivityStatus,
@@ -39,11 +39,12 @@ from . import _sqlite_merging as merging
 from . import _sqlite_operations as operations
 from . import _sqlite_schedules as schedules
 from ._claims import Claimer
-from ._connections import JOURNAL_MODES, SYNCHRONOUS_LEVELS, Connections, lent
+from ._connections import JOURNAL_MODES, SYNCHRONOUS_LEVELS, Connections
 from ._group_commit import GroupCommit
 from ._owner_locks import OwnerLocks
 from ._pacing import LARGE
 from ._records import RecordDatabaseManager, queue_records, refusal, refuse_unfinished
+from ._sqlite_loans import LentConnection
 from ._sqlite_rows import (
     EVENT_COLUMNS,
     STEP_COLUMNS,
@@ -327,27 +328,31 @@ class SQLiteDatabaseManager(RecordDatabaseManager):
         """See the base class. No other write of this process, or of another one, happens meanwhile."""
         with self._commits.alone():
             try:
-                connection = self._connections.begin()
-                try:
+                with self._connections.lending() as connection:
                     self._record_transaction(connection, (workflow_id, epoch), body)
-                except BaseException:
-                    self._connections.rollback()
-                    raise
             except sqlite3.Error as error:
                 raise self._storage_error("write", error) from error
 
     def _record_transaction(
-        self, connection: sqlite3.Connection, run: tuple[str, int], body: Callable[[Any], StepRecord | None]
+        self, connection: LentConnection, run: tuple[str, int], body: Callable[[Any], StepRecord | None]
     ) -> None:
         if not operations.is_held(connection, run):
             raise ClaimLostError(*run)
-        with lent(connection):
+        with connection.lent():
             step = body(connection)
         if step is None:
-            self._connections.rollback()
             return
+        if not connection.in_transaction:
+            raise TransactionError(
+                "the activity went on after SQLite had rolled back its transaction (OR ROLLBACK, ON CONFLICT ROLLBACK, "
+                "RAISE(ROLLBACK), an interrupt, a full disk), so nothing of it is stored: let that error end the "
+                "activity, or use ABORT instead of ROLLBACK, which undoes the one statement only"
+            )
         operations.record_steps(connection, run, [row_from_step(run[0], step)], (), {}, is_progress=True)
-        self._connections.commit()
+        try:
+            self._connections.commit_lent(connection)
+        except sqlite3.IntegrityError as error:  # a foreign key that is checked at the end
+            raise TransactionError(f"what the activity has written cannot be committed: {error}") from error
 
     def finish_workflow(self, workflow_id: str, epoch: int, end: WorkflowEnd) -> None:
         """See the base class."""

@@ -74,7 +74,10 @@ def stub_connections(monkeypatch: pytest.MonkeyPatch, execute: Callable[..., Any
         def execute(self, *arguments: Any) -> Any:
             return execute(super().execute, *arguments)
 
-    monkeypatch.setattr(_connections.sqlite3, "connect", partial(CONNECT, factory=Stub))
+    def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        return CONNECT(*arguments, **{**options, "factory": Stub})
+
+    monkeypatch.setattr(_connections.sqlite3, "connect", connect)
 
 
 def is_commit(sql: str) -> bool:

@@ -42,7 +42,7 @@ folder, boundary, at = sys.argv[1], sys.argv[2], int(sys.argv[3])
 effects = Effects(folder + "/effects")
 passed = 0
 passing = threading.Lock()
-commit, commit_merged = Connections.commit, Connections.commit_merged
+commit, commit_merged, commit_lent = Connections.commit, Connections.commit_merged, Connections.commit_lent
 
 def reach(place):
     global passed
@@ -62,17 +62,26 @@ def dying_commit_merged(writer, statement):
     commit_merged(writer, statement)
     reach("after a commit")
 
+def dying_commit_lent(connection):
+    reach("before a commit")
+    commit_lent(connection)
+    reach("after a commit")
+
 Connections.commit = dying_commit
 Connections.commit_merged = staticmethod(dying_commit_merged)
-open_writer = Connections._open_writer
+Connections.commit_lent = staticmethod(dying_commit_lent)
 
-def watched_writer(self):
-    connection = open_writer(self)
-    connection.set_trace_callback(lambda statement: reach("before a statement"))
-    return connection
+def watched(open_connection):
+    def opened(self):
+        connection = open_connection(self)
+        connection.set_trace_callback(lambda statement: reach("before a statement"))
+        return connection
+
+    return opened
 
 if boundary == "before a statement":
-    Connections._open_writer = watched_writer
+    Connections._open_writer = watched(Connections._open_writer)
+    Connections._open_lender = watched(Connections._open_lender)
 
 def note(*words):
     found = durable.info()
