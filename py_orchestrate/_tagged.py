@@ -17,6 +17,7 @@ first, so reading does not recurse.
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import functools
 import inspect
@@ -145,7 +146,16 @@ class _Writer:
         if len(self._path) > _MAX_SHOWN:
             path = "$" + "".join(map(_shown_step, self._path[: _MAX_SHOWN // 2])) + "…"
         place = f" at {path}" if self._path else ""
-        return SerializationError(f"{self._what}: {type(value).__qualname__}{place} {fault}; {advice}", path)
+        return SerializationError(f"{self._what}: {_shown_class(type(value))}{place} {fault}; {advice}", path)
+
+
+def _shown_class(cls: type) -> str:
+    """Return the class's name, with its module where it would pass for a built-in one (numpy has a ``bool``)."""
+    return (
+        f"{cls.__module__}.{cls.__qualname__}"
+        if cls.__module__ != "builtins" and hasattr(builtins, cls.__qualname__)
+        else cls.__qualname__
+    )
 
 
 def _shown_step(step: Any) -> str:
@@ -171,6 +181,10 @@ def _advice(cls: type) -> str:
         return f"it is a kind of {plain}, so convert it to a plain {plain}"
     if issubclass(cls, Iterable):
         return "convert it to a list or a dict"
+    if hasattr(cls, "__await__"):
+        return "store what it comes to instead"
+    if cls.__module__ == "numpy":
+        return "convert it with its item()"
     return "pass plain data, a dataclass or an id instead"
 
 

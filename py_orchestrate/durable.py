@@ -489,10 +489,11 @@ def _waited(scope: WorkflowScope, begin: Callable[[], DurableFuture[Any]]) -> An
 def _check_futures(what: str, futures: Iterable[object]) -> None:
     for position, future in enumerate(futures):
         if not isinstance(future, DurableFuture):
-            raise TypeError(
-                f"{what} takes futures; argument {position} is {type(future).__name__}. Pass activity.submit(...), not "
-                "activity(...)"
+            is_several = isinstance(future, list | tuple | set) and what != "as_completed"
+            advice = (
+                f"a list with a star, {what}(*futures)" if is_several else "activity.submit(...), not activity(...)"
             )
+            raise TypeError(f"{what} takes futures; argument {position} is {type(future).__name__}. Pass {advice}")
 
 
 def _scope_to_log() -> Scope | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from .._clock import Clock
 from .._context import Scope, Unwind, reset_scope, set_scope
 from .._failures import NO_FAILURE, Failure, annotated_failure, decode_failure, encode_failure
+from .._futures import DurableFuture
 from .._options import NO_OPTIONS, ActivityOptions
 from .._registry import Definition, WorkflowRegistry
 from ..errors import SerializationError
@@ -274,7 +275,11 @@ def better_error(result: Any, what: str, error: SerializationError) -> Serializa
 
     if inspect.iscoroutine(result) or inspect.isgenerator(result):
         result.close()
-    if inspect.isawaitable(result):
+    if isinstance(result, DurableFuture):
+        return SerializationError(
+            f"{what} returned a future, not what it comes to: return future.result(), or await it in an async workflow"
+        )
+    if inspect.iscoroutine(result):
         return SerializationError(
             f"{what} returned a coroutine that nobody awaited; declare it with async def, or await it"
         )

@@ -322,7 +322,7 @@ def test_durable_functions_outside_say_so() -> None:
     assert durable.gather(act.submit(1), act.submit(2)) == [1, 2]
     with pytest.raises(TypeError, match=r"gather takes futures; argument 1 is int\. Pass activity\.submit"):
         durable.gather(act.submit(1), act(2))
-    with pytest.raises(TypeError, match="argument 0 is list"):
+    with pytest.raises(TypeError, match=r"argument 0 is list\. Pass a list with a star, gather\(\*futures\)"):
         durable.gather([act.submit(1)])  # type: ignore[arg-type]
     assert durable.gather() == []
 

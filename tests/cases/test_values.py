@@ -305,6 +305,35 @@ def test_work_that_was_never_done_is_no_result(
         assert f"{subject} {text}" in status["error_message"]
 
 
+def test_a_future_is_no_result(database: BaseDatabaseManager, orchestrator: MakeOrchestrator) -> None:
+    @activity
+    def act() -> int:
+        return 1
+
+    @workflow
+    def forgets() -> Any:
+        return act.submit()
+
+    @workflow
+    def forgets_several() -> Any:
+        return [act.submit()]
+
+    runner = orchestrator(database)
+    for code, text in (
+        (forgets, "workflow 'forgets' returned a future, not what it comes to: return future.result()"),
+        (forgets_several, "DurableFuture at $[0] is not storable; store what it comes to instead"),
+    ):
+        assert text in runner.start_workflow(code).wait(10)["error_message"]
+
+
+def test_a_class_that_is_called_as_a_built_in_one_is_shown_with_its_module() -> None:
+    numpy_bool = type("bool", (), {"__module__": "numpy"})
+    with pytest.raises(
+        SerializationError, match=r"numpy\.bool at \$\.ok is not storable; convert it with its item\(\)"
+    ):
+        JsonSerializer().encode({"ok": numpy_bool()})
+
+
 async def _nothing() -> Any:
     for n in ():
         yield n
