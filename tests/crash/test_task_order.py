@@ -34,8 +34,12 @@ def fails():
 """
 SCRIPTS = {
     "a task group cancels": """
+        booked, all_booked = [], asyncio.Event()
+
         async def one(number):
-            await book(number)
+            booked.append(await book(number))
+            if len(booked) == TASKS:
+                all_booked.set()
             try:
                 await durable.wait_for_event("never")
             except asyncio.CancelledError:
@@ -43,7 +47,7 @@ SCRIPTS = {
                 raise
 
         async def fail():
-            await durable.sleep(0.01)
+            await all_booked.wait()
             await fails()
 
         try:
