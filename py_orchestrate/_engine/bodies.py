@@ -15,6 +15,7 @@ from .._clock import Clock
 from .._context import Scope, Unwind, reset_scope, set_scope
 from .._failures import NO_FAILURE, Failure, annotated_failure, decode_failure, encode_failure
 from .._futures import DurableFuture
+from .._forks import call_containing_forks
 from .._options import NO_OPTIONS, ActivityOptions
 from .._registry import Definition, WorkflowRegistry
 from ..errors import SerializationError
@@ -232,7 +233,7 @@ class BodyRunner:
                 leaver=self._leaver,
                 unwind=scope.unwind,
             )
-        result = definition.call(prepared.arguments, *first)
+        result = call_containing_forks(definition.call, prepared.arguments, *first)
         return self._await(result, on_start) if definition.is_async else result
 
     def _call_limited(self, prepared: PreparedBody, definition: Definition, scope: LimitedScope) -> Any:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol, cast
 
 from .._context import reset_scope, set_scope
 from .._failures import user_traceback
+from .._forks import call_containing_forks
 from .._futures import DurableFuture
 from .._ids import fresh_ids
 from .._registry import Definition
@@ -183,7 +184,7 @@ def _find(module: Any, name: str) -> Any:
 def _run_here(function: Callable[..., Any], arguments: dict[str, Any], info: ActivityInfo) -> Any:
     token = set_scope(RemoteScope(info))
     try:
-        return Definition(info.name, function).call(arguments)
+        return call_containing_forks(Definition(info.name, function).call, arguments)
     finally:
         reset_scope(token)
 

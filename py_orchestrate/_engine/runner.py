@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from .._context import Unwind, set_scope
 from .._failures import Failure, encode_failure, user_traceback
+from .._forks import call_containing_forks
 from .._futures import DurableFuture, Pending
 from .._options import ActivityOptions, RunOptions
 from .._registry import Definition
@@ -182,10 +183,11 @@ class WorkflowRun:
         set_scope(self)  # in a context of its own, so there is nothing to take back
         definition = self._host.registry.workflow_definition(self.record.name)
         arguments = self._host.serializer.decode(self.record.input, types=definition.types)
+        return self._encode_result(definition, call_containing_forks(self._call, definition, arguments))
+
+    def _call(self, definition: Definition, arguments: dict[str, Any]) -> Any:
         result = definition.call(arguments)
-        if definition.is_async:
-            result = self._loop_of_its_own().run(result)
-        return self._encode_result(definition, result)
+        return self._loop_of_its_own().run(result) if definition.is_async else result
 
     def _loop_of_its_own(self) -> WorkflowLoop:
         from .event_loop import WorkflowLoop  # asyncio is half of this package's import time

@@ -8,10 +8,13 @@ workflows, or for ever. What has to end in order is ended by ``exits.py``.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
+
+from .._forks import end_forked_child
 
 if TYPE_CHECKING:
     import asyncio
@@ -170,7 +173,11 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
 
 async def _outcome(coroutine: Coroutine[Any, Any, Any]) -> tuple[BaseException | None, Any]:
     # Caught in here, so that a SystemExit does not end the loop and a CancelledError stays what it is.
+    process = os.getpid()
     try:
-        return None, await coroutine
+        result = await coroutine
     except BaseException as error:  # noqa: BLE001 - raised again by run()
+        end_forked_child(process, error)
         return error, None
+    end_forked_child(process)
+    return None, result

@@ -16,6 +16,8 @@ from py_orchestrate.errors import DurableCallError, OrchestratorStateError
 from tests.children import in_fork
 from tests.effects import Effects
 
+from .scripts import run
+
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking with threads is what is tested
 
 
@@ -195,3 +197,92 @@ def test_forking_while_threads_commit_never_hangs(path, job):
                 thread.join(20)
     assert_sound(path)
     assert orchestrator.list_workflows(status="failed") == []
+
+
+LEAVING = """
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from py_orchestrate.decorators import get_registry
+
+PLACE, HOW = options
+warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is what is tested
+
+def fork():
+    pid = os.fork()
+    if pid == 0:
+        print("child")  # buffered, as it goes to a pipe
+        if HOW == "sys.exit":
+            sys.exit(3)
+        if HOW == "exception":
+            raise ValueError("in the child")
+        return "child"
+    deadline = time.monotonic() + 20
+    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.005)
+    return os.waitstatus_to_exitcode(ended[1])
+
+plain = activity("plain")(fork)
+limited = activity("limited", timeout=30)(fork)
+elsewhere = activity("elsewhere", executor=ThreadPoolExecutor(1))(fork)
+in_transaction = activity("in_transaction", transactional=True)(lambda connection: fork())
+
+@activity
+async def awaited():
+    return fork()
+
+@activity
+def after(code):
+    effects.note("after", code)
+    return code
+
+@workflow("activity")
+def in_an_activity():
+    act = globals()[PLACE]
+    try:
+        code = act()
+    finally:
+        effects.note("left")
+    return after(code)
+
+@workflow("submitted")
+def in_a_submitted_activity():
+    return after(plain.submit().result())
+
+@workflow("workflow")
+def in_the_workflow():
+    code = fork()
+    return code if code == "child" else after(code)
+
+@workflow("async workflow")
+async def in_the_async_workflow():
+    code = fork()
+    return code if code == "child" else await after(code)
+
+with Orchestrator(path) as orchestrator:
+    name = PLACE if PLACE in get_registry().workflows else "activity"
+    run = orchestrator.start_workflow(name)
+    say(run.result(timeout=30))
+    say([step["name"] for step in orchestrator.get_history(run.id)])
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "how"),
+    [(place, how) for place in ("plain", "awaited", "workflow") for how in ("return", "sys.exit", "exception")]
+    + [(place, "return") for place in ("submitted", "limited", "elsewhere", "in_transaction", "async workflow")],
+)
+def test_a_child_that_leaves_the_code_it_was_forked_in_ends_there(tmp_path, effects, place, how):
+    ended = run(LEAVING, tmp_path, place, how)
+    code = {"return": 0, "sys.exit": 3, "exception": 1}[how]
+    steps = {"submitted": ["plain"], "workflow": [], "async workflow": []}.get(place, [place])
+    assert (ended.code, ended.out) == (0, f"child\n{code}\n{[*steps, 'after']}\n"), ended.err
+    if how == "exception":
+        assert ended.err.count("Traceback") == 1
+        assert ended.err.endswith("ValueError: in the child\n")
+    else:
+        assert ended.err == ""
+    assert effects.count("after", str(code)) == 1
+    assert effects.count("left") == len(steps) - (place == "submitted"), "the workflow goes on in the parent only"
+    assert_sound(tmp_path / "runs.db")
