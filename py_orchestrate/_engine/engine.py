@@ -191,6 +191,22 @@ class Engine:
         self.begin_leaving()
         self.stop(timeout)
 
+    def give_up(self) -> None:
+        """See ``exits.Leaver``."""
+        with self._lock:
+            if self._state not in ("running", "stopping"):
+                return
+            self._state = "stopped"
+            self.begin_leaving()
+            for run in self._runs.values():
+                run.lose()
+            self._leases.sign_off()
+
+    def join(self, timeout: float) -> None:
+        """See ``exits.Leaver``."""
+        if self._state == "stopped":
+            self._leases.join(timeout)
+
     def renew_owner(self) -> None:
         """See ``LeaseHost``."""
         with self._lock:
@@ -218,9 +234,13 @@ class Engine:
         self._workers.stop()
         self._activity_threads.stop()
         self._loop.stop()
+        self.sign_off()
+
+    def sign_off(self) -> None:
+        """See ``LeaseHost``. What still runs keeps the database open."""
         try:
             self.database.release_owner(self.owner)
-            if self._closes_database:
+            if self._closes_database and not self._runs:
                 self.database.close()
         except StorageError as error:
             _logger.warning("the orchestrator could not sign off; others will notice that it is gone: %s", error)

@@ -4,10 +4,15 @@ One thread waits for the main thread to end: by falling off the script's end, ``
 is no daemon, so the interpreter waits for it, and it lets every engine leave in order: no new activity starts, the
 activities that are running may end and are recorded, for at most ``GRACE_SECONDS`` in all, and the runs are handed
 back. ``atexit`` would be too late for that, and signal handlers belong to the program.
+
+A run whose activity has not ended by then is given up at the very end, when no other thread keeps the process alive: it
+would run twice if others could take it up earlier, and count as crashed if it were only left. An interrupt while the
+interpreter waits for this thread leads there at once.
 """
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 import weakref
@@ -16,6 +21,7 @@ from typing import Protocol
 from .._forks import watch_forks
 
 GRACE_SECONDS = 10.0
+_GIVING_UP_SECONDS = 3.0
 
 
 class Leaver(Protocol):
@@ -27,6 +33,14 @@ class Leaver(Protocol):
 
     def leave(self, timeout: float) -> None:
         """Hand back what runs as soon as its running activities have ended, waiting at most ``timeout`` seconds."""
+        ...
+
+    def give_up(self) -> None:
+        """Begin to hand back what still runs, which is not recorded from now on: the process is about to end."""
+        ...
+
+    def join(self, timeout: float) -> None:
+        """Wait until that is done, for at most ``timeout`` seconds."""
         ...
 
 
@@ -49,6 +63,7 @@ class _ExitGuard:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._main, name="py_orchestrate-exit-guard", daemon=False)
                 self._thread.start()
+                atexit.register(self._give_up)
 
     def _main(self) -> None:
         threading.main_thread().join()
@@ -58,6 +73,18 @@ class _ExitGuard:
             engine.begin_leaving()
         for engine in engines:
             engine.leave(max(0.0, deadline - time.monotonic()))
+        own = (threading.main_thread(), threading.current_thread())
+        if all(thread.daemon or thread in own for thread in threading.enumerate()):
+            self._give_up()  # the handlers of ``atexit`` do not run in the processes of ``multiprocessing``
+
+    def _give_up(self) -> None:
+        deadline = time.monotonic() + _GIVING_UP_SECONDS
+        engines = list(self._engines)
+        self._engines.clear()
+        for engine in engines:
+            engine.give_up()
+        for engine in engines:
+            engine.join(max(0.0, deadline - time.monotonic()))
 
 
 _guard = _ExitGuard()

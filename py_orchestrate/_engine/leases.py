@@ -42,6 +42,10 @@ class LeaseHost(Protocol):
         """Begin anew as another owner: the lease has ended, and the claims are gone."""
         ...
 
+    def sign_off(self) -> None:
+        """Give the claims back."""
+        ...
+
 
 class Leases:
     """Beats on a thread of its own, from the start of an orchestrator until the end of its last run."""
@@ -52,6 +56,7 @@ class Leases:
         self._seen: dict[str, tuple[int, float]] = {}
         self._looked_at = host.clock.monotonic()
         self._stopping = threading.Event()
+        self._signs_off = False
         self._thread = threading.Thread(target=self._main, name="py_orchestrate-lease", daemon=True)
 
     def start(self) -> None:
@@ -62,10 +67,15 @@ class Leases:
         """End the thread, without waiting for it: it may need a lock that the caller holds."""
         self._stopping.set()
 
-    def join(self) -> None:
+    def sign_off(self) -> None:
+        """End the thread, and let it give the claims back; on the thread, for an activity may block all writes."""
+        self._signs_off = True
+        self._stopping.set()
+
+    def join(self, timeout: float = 5.0) -> None:
         """Wait for the thread that was told to end; not for ever, for it may be in the middle of a write."""
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
-            self._thread.join(timeout=5)
+            self._thread.join(timeout)
 
     def beat(self, now: float) -> None:
         """Give a sign of life at the monotonic time ``now``, and let those go whose lease has ended."""
@@ -98,3 +108,5 @@ class Leases:
                 _logger.warning("this orchestrator cannot give a sign of life, and tries again: %s", error)
             except Exception:
                 _logger.exception("unexpected error while giving a sign of life; it goes on")
+        if self._signs_off:
+            self._host.sign_off()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from py_orchestrate import Orchestrator, activity, workflow
 
 from ..effects import Effects
 from ..waiting import wait_until
@@ -220,6 +223,124 @@ def test_an_activity_that_does_not_end_is_left_after_a_while(tmp_path: Path, eff
     ended = run(ENDLESS, tmp_path, "second")
     assert (ended.code, ended.out, ended.err) == (0, "running\n", "")
     assert (effects.count("endless", "first"), effects.count("endless", "second")) == (3, 3)
+
+
+GIVEN_UP = """
+import multiprocessing
+from py_orchestrate._engine import exits
+
+END = options[0]
+exits.GRACE_SECONDS = 30 if END == "two interrupts" else 0.2
+
+@activity
+def lasting():
+    running.set()
+    threading.Event().wait()
+
+@activity(transactional=True)
+def writing(connection):
+    lasting.fn()
+
+@workflow
+def job():
+    if END == "while it writes":
+        writing()
+    else:
+        lasting()
+
+def begin():
+    orchestrator = Orchestrator(path, max_recoveries=0)
+    orchestrator.start()
+    orchestrator.start_workflow(job, workflow_id="run")
+    assert running.wait(20)
+    return orchestrator
+
+running = threading.Event()
+if END == "multiprocessing":
+    process = multiprocessing.get_context("fork").Process(target=begin)
+    process.start()
+    process.join()
+else:
+    orchestrator = begin()
+if END == "stop":
+    orchestrator.stop(timeout=0.1)
+if END == "other thread":
+    threading.Timer(0.5, say, ["other"]).start()
+if END == "two interrupts":
+    threading.Thread(target=lambda: (threading.main_thread().join(), say("leaving")), daemon=True).start()
+say("running")
+if END == "two interrupts":
+    time.sleep(60)
+if END == "sys.exit":
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("end", ["end of script", "sys.exit", "stop", "other thread", "multiprocessing"])
+def test_an_end_that_does_not_wait_any_longer_is_no_crash(tmp_path: Path, end: str) -> None:
+    for _ in range(3):
+        with script(GIVEN_UP, tmp_path, end) as running:
+            running.hear("running")
+            ended = running.end()
+        assert ended.code == (3 if end == "sys.exit" else 0), ended.err
+        assert ended.seconds < 3
+        assert "Traceback" not in ended.err
+        found = rows(tmp_path, "SELECT status, owner, crashes, wake_at, error_message FROM workflows")
+        assert found == [("processing", None, 0, None, None)]
+        assert rows(tmp_path, "SELECT count(*) FROM orchestrators") == [(0,)]
+
+
+def test_a_second_interrupt_ends_the_wait_and_is_no_crash(tmp_path: Path) -> None:
+    with script(GIVEN_UP, tmp_path, "two interrupts") as running:
+        running.hear("running")
+        running.signal(signal.SIGINT)
+        running.hear("leaving")
+        running.signal(signal.SIGINT)
+        ended = running.end()
+    assert ended.seconds < 3
+    assert rows(tmp_path, "SELECT status, owner, crashes FROM workflows") == [("processing", None, 0)]
+
+
+def test_an_activity_that_keeps_others_from_writing_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    with script(GIVEN_UP, tmp_path, "while it writes") as running:
+        running.hear("running")
+        ended = running.end()
+    assert (ended.code, "Traceback" in ended.err) == (0, False)
+    assert ended.seconds < 15
+    assert rows(tmp_path, "SELECT status FROM workflows") == [("processing",)]
+
+
+def test_what_was_given_up_records_nothing_and_runs_elsewhere(tmp_path: Path, registry: object) -> None:
+    begun, release = threading.Event(), threading.Event()
+    ends: list[str] = []
+
+    @activity
+    def lasting() -> str:
+        if begun.is_set():
+            return "elsewhere"
+        begun.set()
+        assert release.wait(20)
+        ends.append("late")
+        return "late"
+
+    @workflow
+    def job() -> str:
+        return lasting()
+
+    given_up = Orchestrator(tmp_path / "runs.db")
+    given_up.start()
+    handle = given_up.start_workflow(job)
+    assert begun.wait(20)
+    assert not given_up.stop(timeout=0)
+    given_up._engine.give_up()
+    given_up._engine.join(20)
+    with Orchestrator(tmp_path / "runs.db", max_recoveries=0) as other:
+        assert other.get_handle(handle.id).result(20) == "elsewhere"
+    release.set()
+    wait_until(lambda: not given_up._engine.active_runs())
+    assert ends == ["late"]
+    assert [step["output"] for step in given_up.get_history(handle.id)] == ["elsewhere"]
+    assert rows(tmp_path, "SELECT count(*) FROM orchestrators") == [(0,)]
 
 
 SEVERAL = """

@@ -34,6 +34,9 @@ class Host:
         self.owner += "'"
         self.database.register_owner(self.owner)
 
+    def sign_off(self) -> None:
+        self.database.release_owner(self.owner)
+
 
 @pytest.fixture
 def database() -> MemoryDatabaseManager:
@@ -127,3 +130,14 @@ def test_one_whose_own_lease_has_ended_is_told(database: MemoryDatabaseManager) 
     leases.beat(2 * PAUSE)
     assert host.renewed == 1
     assert set(database.beat_owner("observer'")) == {"observer'"}
+
+
+def test_signing_off_gives_the_claims_back(database: MemoryDatabaseManager) -> None:
+    _, leases = observer(database, "leaver")
+    database.create_workflow(run_record("run"))
+    assert database.claim_workflows("leaver", ["greet"], 1)
+    leases.start()
+    leases.sign_off()
+    leases.join(20)
+    assert owner_of_run(database) is None
+    assert "leaver" not in database.beat_owner("another")
