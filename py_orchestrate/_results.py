@@ -13,6 +13,7 @@ from typing import Any
 
 from ._context import current_scope
 from ._engine.engine import Engine
+from ._engine.exits import ending_error, is_ending
 from ._engine.rounds import Bell
 from ._failures import decode_failure, summarize_failure
 from ._identifiers import check_workflow_id
@@ -77,7 +78,12 @@ class Results:
         with self._engine.waiting_for(workflow_id, notify) as waiter:
             while waiter.record is None:
                 ended_here.clear()
-                record = await asyncio.to_thread(self._database.read_workflow, workflow_id)
+                try:
+                    record = await asyncio.to_thread(self._database.read_workflow, workflow_id)
+                except RuntimeError as error:
+                    if not is_ending():
+                        raise
+                    raise ending_error() from error  # Python starts no more work on threads, and so this cannot look
                 if (found := self._ended(workflow_id, record)) is not None:
                     return found
                 pause = self._next(pauses, record, seconds)
@@ -103,12 +109,18 @@ class Results:
         ) from cause
 
     def _ended(self, workflow_id: str, record: WorkflowRecord | None) -> WorkflowRecord | None:
-        """Return the run if it has ended; let the calling run leave if it waits in vain."""
+        """Return the run if it has ended.
+
+        Raises:
+            WorkflowNotFoundError: It is not there.
+            Unwind: The calling run waits in vain, and so leaves.
+            OrchestratorStateError: The program ends before the run does.
+        """
         if record is None:
             raise WorkflowNotFoundError(workflow_id)
         if record.status.is_final:
             return record
-        self._engine.unwind_if_hopeless(workflow_id)
+        self._engine.check_hope(record)
         return None
 
     def _next(self, pauses: Iterator[float], record: WorkflowRecord | None, timeout: float | None) -> float:

@@ -287,7 +287,7 @@ class WorkflowFailedError(OrchestrateError):
 
 
 class OrchestratorStateError(OrchestrateError, RuntimeError):
-    """The orchestrator is stopped, or was started before a fork and used in the child."""
+    """The orchestrator is stopped, the program is ending, or it was started before a fork and used in the child."""
 
 
 class UnsupportedOperationError(OrchestrateError, NotImplementedError):

@@ -79,6 +79,7 @@ class WorkflowHandle:
             TimeoutError: It has not ended in that time; it goes on.
             TypeError: The timeout is no time.
             ValueError: The timeout is not a number.
+            OrchestratorStateError: The program's main thread has ended, and the run is handed back.
             WorkflowFailedError: It failed or was cancelled.
         """
         return self._orchestrator._result(self.id, timeout)  # noqa: SLF001 - one module's two classes
@@ -93,6 +94,7 @@ class WorkflowHandle:
             TimeoutError: It has not ended in that time; it goes on.
             TypeError: The timeout is no time.
             ValueError: The timeout is not a number.
+            OrchestratorStateError: The program's main thread has ended, and the run is handed back.
             WorkflowFailedError: It failed or was cancelled.
             DurableCallError: Called in an async workflow, where this would not be durable.
         """
@@ -564,6 +566,7 @@ class Orchestrator:
             TimeoutError: It has not ended in that time; it goes on.
             TypeError: The timeout is no time.
             ValueError: The timeout is not a number.
+            OrchestratorStateError: The program's main thread has ended, and the run is handed back.
             WorkflowNotFoundError: No run has the id.
             InvalidWorkflowIdError: No run can have the id.
             StorageError: The database cannot be read.
@@ -577,6 +580,7 @@ class Orchestrator:
             TimeoutError: It has not ended in that time; it goes on.
             TypeError: The timeout is no time.
             ValueError: The timeout is not a number.
+            OrchestratorStateError: The program's main thread has ended, and the run is handed back.
             WorkflowNotFoundError: No run has the id.
             InvalidWorkflowIdError: No run can have the id.
             DurableCallError: Called in an async workflow, where this would not be durable.

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from .._clock import Clock
 from .._context import Scope, Unwind, reset_scope, set_scope
 from .._failures import NO_FAILURE, Failure, annotated_failure, decode_failure, encode_failure
-from .._futures import DurableFuture
 from .._forks import call_containing_forks
+from .._futures import DurableFuture
 from .._options import NO_OPTIONS, ActivityOptions
 from .._registry import Definition, WorkflowRegistry
 from ..errors import SerializationError

@@ -35,7 +35,7 @@ from ..models import (
 )
 from ..serialization import Serializer
 from .bodies import BodyRunner
-from .exits import GRACE_SECONDS, leave_at_exit
+from .exits import GRACE_SECONDS, ending_error, is_ending, leave_at_exit
 from .leases import Leases
 from .recovery import QueueArguments, RecoveryLoop
 from .retention import Rules
@@ -100,6 +100,7 @@ class Engine:
         self._stopping = threading.Event()
         self._leaving = threading.Event()
         self.is_leaving = False
+        self._has_left_for_good = False
         self._busy = 0
         self._capacity = self.max_workers
         self._something_waits = False
@@ -128,10 +129,12 @@ class Engine:
         """Register as an owner and begin to claim; nothing if already running.
 
         Raises:
-            OrchestratorStateError: Workflows are still running since the last stop.
+            OrchestratorStateError: Workflows are still running since the last stop, or the program is ending.
             StorageError: The database cannot be written.
         """
         with self._lock:
+            if is_ending():
+                raise ending_error()
             if self._state == "running":
                 return
             if self._state == "stopping":
@@ -188,8 +191,12 @@ class Engine:
 
     def leave(self, timeout: float = GRACE_SECONDS) -> None:
         """See ``exits.Leaver``."""
+        was_active = self._state in ("running", "stopping")
         self.begin_leaving()
         self.stop(timeout)
+        if was_active and is_ending():
+            self._has_left_for_good = True
+            self._waiters.rouse_all()
 
     def give_up(self) -> None:
         """See ``exits.Leaver``."""
@@ -200,6 +207,8 @@ class Engine:
             self.begin_leaving()
             for run in self._runs.values():
                 run.lose()
+            self._workers.stop()
+            self._activity_threads.stop()
             self._leases.sign_off()
 
     def join(self, timeout: float) -> None:
@@ -317,8 +326,8 @@ class Engine:
             raise OrchestratorStateError(
                 "the orchestrator was started before this process was forked; call start() in the child"
             )
-        if not threading.main_thread().is_alive():  # the exit guard is about to notice it too
-            raise OrchestratorStateError("the orchestrator is stopping; call start() to use it again")
+        if is_ending():
+            raise ending_error()
         # What a stop waits for may go on as planned; what it no longer waits for may not.
         if self._state in ("stopping", "stopped") and (self._leaving.is_set() or not self._holds_worker()):
             raise OrchestratorStateError(f"the orchestrator is {self._state}; call start() to use it again")
@@ -554,18 +563,23 @@ class Engine:
                 self._change_capacity(-1)
             self._waiters.remove(workflow_id, waiter)
 
-    def unwind_if_hopeless(self, workflow_id: str) -> None:
-        """Let the calling run leave if it waits for a run that a stop keeps from beginning, or from going on, here.
+    def check_hope(self, record: WorkflowRecord) -> None:
+        """Raise if somebody waits in vain for a run that has not ended.
 
-        Else the stop would wait for the one, and the one for ever for the other.
+        A run that waits leaves, where a stop keeps the other one from beginning, or from going on, here: else the stop
+        would wait for the one, and the one for ever for the other.
 
         Raises:
-            Unwind: It does.
+            Unwind: The calling code is a run's.
+            OrchestratorStateError: The program ends, and nobody else has the run now.
         """
-        if self._state != "running" and workflow_id not in self._runs and self._holds_worker():
+        is_left = self._has_left_for_good and record.owner in (None, self.owner)
+        if (is_left or (self._state != "running" and record.id not in self._runs)) and self._holds_worker():
             scope = current_scope()
             assert scope is not None  # noqa: S101 - or it would hold no worker
             scope.unwind()
+        if is_left:
+            raise ending_error()
 
     def _holds_worker(self) -> bool:
         """Return whether the calling code belongs to a run of this engine, be it in a thread of an activity's own."""

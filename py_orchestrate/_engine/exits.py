@@ -5,6 +5,10 @@ is no daemon, so the interpreter waits for it, and it lets every engine leave in
 activities that are running may end and are recorded, for at most ``GRACE_SECONDS`` in all, and the runs are handed
 back. ``atexit`` would be too late for that, and signal handlers belong to the program.
 
+That is so although another thread may go on, which keeps the interpreter waiting: once the main thread has ended,
+``concurrent.futures`` takes no more work, and some versions of Python start no more threads, so that activities would
+fail for good which only had to wait for the next start. Who waits for a run then is told.
+
 A run whose activity has not ended by then is given up at the very end, when no other thread keeps the process alive: it
 would run twice if others could take it up earlier, and count as crashed if it were only left. An interrupt while the
 interpreter waits for this thread leads there at once.
@@ -19,6 +23,7 @@ import weakref
 from typing import Protocol
 
 from .._forks import watch_forks
+from ..errors import OrchestratorStateError
 
 GRACE_SECONDS = 10.0
 _GIVING_UP_SECONDS = 3.0
@@ -88,6 +93,19 @@ class _ExitGuard:
 
 
 _guard = _ExitGuard()
+
+
+def is_ending() -> bool:
+    """Return whether the program ends: the guard has noticed it, or is about to."""
+    return not threading.main_thread().is_alive()
+
+
+def ending_error() -> OrchestratorStateError:
+    """Return the error for what an orchestrator no longer does because the program ends."""
+    return OrchestratorStateError(
+        "the program's main thread has ended, and so its orchestrators hand back their runs, which go on at the next "
+        "start: let the main thread wait for the threads that use an orchestrator, for example with thread.join()"
+    )
 
 
 def leave_at_exit(engine: Leaver) -> None:

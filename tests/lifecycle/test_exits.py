@@ -500,6 +500,73 @@ def test_a_parent_that_waits_for_its_child_does_not_hold_up_the_end(tmp_path: Pa
     assert rows(tmp_path, "SELECT status, owner FROM workflows") == [("processing", None)] * 2
 
 
+SERVING = """
+import contextlib
+from py_orchestrate._engine import exits
+from py_orchestrate.errors import OrchestratorStateError
+
+KIND, HOW = options
+exits.GRACE_SECONDS = 0.2 if KIND == "endless" else 20
+
+@activity
+def act():
+    begun.set()
+    while KIND == "endless" or not orchestrator._engine.is_leaving:
+        time.sleep(0.005)
+    return "ended"
+
+@workflow
+def job():
+    if KIND == "waiting":
+        begun.set()
+        durable.sleep(600)
+    found = act()
+    if KIND == "two steps":
+        act()
+    return found
+
+def refused(call):
+    try:
+        return call()
+    except OrchestratorStateError as error:
+        return str(error).partition(",")[0]
+
+def serve():
+    handle = orchestrator.start_workflow(job)
+    if HOW == "plain":
+        say(refused(handle.result))
+    else:
+        with contextlib.closing(asyncio.new_event_loop()) as loop:  # asyncio.run may need one more thread at its end
+            say(refused(lambda: loop.run_until_complete(handle.result_async())))
+    threading.main_thread().join()
+    say(refused(lambda: orchestrator.start_workflow(job)))
+    orchestrator.stop(timeout=0)
+    say(refused(orchestrator.start))
+
+begun = threading.Event()
+orchestrator = Orchestrator(path)
+orchestrator.start()
+threading.Thread(target=serve).start()
+begun.wait(20)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [(kind, "plain") for kind in ("one step", "two steps", "waiting", "endless")]
+    + [("two steps", "async"), ("endless", "async")],
+)
+def test_a_thread_that_outlives_the_main_thread_does_not_wait_in_vain(tmp_path: Path, kind: str, how: str) -> None:
+    ended = run(SERVING, tmp_path, kind, how)
+    assert ended.code == 0, ended
+    assert "Traceback" not in ended.err
+    is_done = kind == "one step"
+    told = "the program's main thread has ended"
+    assert ended.out.splitlines() == ["ended" if is_done else told, told, told]
+    status = "done" if is_done else "processing"
+    assert rows(tmp_path, "SELECT status, owner, crashes FROM workflows") == [(status, None, 0)]
+
+
 LATE = """
 @activity
 def late():
@@ -525,9 +592,8 @@ while not orchestrator.list_workflows()[0]["current_activity"]:
 def test_a_workflow_that_comes_too_late_is_refused_clearly(tmp_path: Path, effects: Effects) -> None:
     ended = run(LATE, tmp_path)
     assert (ended.code, ended.err) == (0, "")
-    assert [" ".join(line) for line in effects.lines()] == [
-        "the orchestrator is stopping; call start() to use it again"
-    ]
+    (line,) = effects.lines()
+    assert " ".join(line).startswith("the program's main thread has ended, and so its orchestrators hand back")
     assert rows(tmp_path, "SELECT count(*) FROM workflows") == [(1,)]
 
 
