@@ -46,7 +46,7 @@ def test_a_run_begins_anew(database: BaseDatabaseManager, orchestrator: MakeOrch
     handle = runner.start_workflow(w, 0, workflow_id="w")
     assert handle.result(10) == 2 * (0 + 1 + 2 + 3)
     assert keys == ["w:0", "w-g1:0", "w-g2:0", "w-g3:0"]
-    assert [step["name"] for step in runner.get_history("w")] == ["act", "child"], "of the last generation"
+    assert [step["name"] for step in runner.get_history("w")] == ["act", "child", "other"], "of the last generation"
     assert {status["id"] for status in runner.list_workflows("child")} == {"w-1", "w-g1-1", "w-g2-1", "w-g3-1"}
     assert len(runner.list_workflows("other")) == 4
     assert handle.custom_status() == 3

@@ -231,7 +231,10 @@ def test_two_orchestrators_share_a_family(tmp_path: Path, orchestrator: MakeOrch
     assert len(runners[0].list_workflows(name="child", status="done")) == 100
 
 
-def test_a_childs_id_that_somebody_has_taken(memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator) -> None:
+@pytest.mark.parametrize(("own_id", "result"), [("p-0", "p-0 is taken"), (None, "child")])
+def test_a_childs_id_that_somebody_has_taken(
+    memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, own_id: str | None, result: str
+) -> None:
     @workflow
     def child() -> str:
         return "child"
@@ -239,10 +242,10 @@ def test_a_childs_id_that_somebody_has_taken(memory: MemoryDatabaseManager, orch
     @workflow
     def parent() -> str:
         try:
-            return child()
+            return child.options(workflow_id=own_id)() if own_id else child()
         except WorkflowConflictError as error:
             return f"{error.workflow_id} is taken"
 
     runner = orchestrator(memory)
     runner.start_workflow(child, workflow_id="p-0").result(10)
-    assert runner.start_workflow(parent, workflow_id="p").result(10) == "p-0 is taken"
+    assert runner.start_workflow(parent, workflow_id="p").result(10) == result
