@@ -216,6 +216,21 @@ def refuse_in_workflow(method: str) -> None:
         )
 
 
+def is_workflow_code() -> bool:
+    """Return whether this is a workflow's own code."""
+    scope = _scope.get()
+    return scope is not None and scope.is_workflow
+
+
+def recorded(name: str, look: Callable[[], Any]) -> Any:
+    """Return what ``look`` finds; in a workflow's own code a step, for it would find something else in a replay.
+
+    Raises:
+        DurableCallError: It is a workflow's own code, and cannot be recorded here.
+    """
+    return cast("WorkflowScope", _scope.get()).record_value(name, look) if is_workflow_code() else look()
+
+
 def _starter() -> Scope | None:
     """Return the scope of the workflow that started the calling thread."""
     reference = _started_in.get(threading.current_thread())

@@ -9,9 +9,10 @@ import contextlib
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
-from ._context import current_scope
+from ._context import current_scope, is_workflow_code, recorded
 from ._engine.engine import Engine
 from ._engine.exits import ending_error, is_ending
 from ._engine.rounds import Bell
@@ -40,9 +41,28 @@ class Results:
         self._serializer = serializer
 
     def wait(self, workflow_id: str, timeout: float | timedelta | None) -> WorkflowRecord:
-        """See ``Orchestrator.wait_for_workflow``."""
+        """See ``Orchestrator.wait_for_workflow``.
+
+        A run that has ended stays so. Whether it has ended in time is another matter in a replay, and is a step.
+        """
         check_workflow_id(workflow_id)
         seconds = timeout_of(timeout, "the timeout of a wait")
+        if seconds is not None and is_workflow_code():
+            message = recorded("wait_for_workflow", partial(self._missed, workflow_id, seconds))
+            if message is not None:
+                raise TimeoutError(message)
+            seconds = None
+        return self._wait(workflow_id, seconds)
+
+    def _missed(self, workflow_id: str, seconds: float) -> str | None:
+        """Wait, and return what is wrong if the run does not end in time."""
+        try:
+            self._wait(workflow_id, seconds)
+        except TimeoutError as error:
+            return str(error)
+        return None
+
+    def _wait(self, workflow_id: str, seconds: float | None) -> WorkflowRecord:
         ended_here = Bell()
         pauses = _pauses(seconds)
         with self._engine.waiting_for(workflow_id, ended_here.ring) as waiter:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ._clock import Clock
-from ._context import refuse_in_workflow
+from ._context import recorded, refuse_in_workflow
 from ._cron import check_cron, next_tick
 from ._engine.engine import Engine
 from ._engine.scheduler import run_id
@@ -74,7 +74,10 @@ class Schedules:
     def list(self) -> list[dict[str, Any]]:
         """See ``Orchestrator.list_schedules``."""
         self._engine.require("schedules", "keep schedules")
-        return [self._view(record) for record in self._database.list_schedules()]
+        found: list[dict[str, Any]] = recorded(
+            "list_schedules", lambda: [self._view(record) for record in self._database.list_schedules()]
+        )
+        return found
 
     def pause(self, schedule_id: str) -> None:
         """See ``Orchestrator.pause_schedule``."""

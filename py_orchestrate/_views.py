@@ -1,4 +1,7 @@
-"""What programs get to see of the store: runs, steps, queues and schedules, as plain dictionaries."""
+"""What programs get to see of the store: runs, steps, queues and schedules, as plain dictionaries.
+
+In a workflow's own code each look is a step, whose result is recorded: in a replay the store would have changed.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from ._context import recorded
 from ._engine.engine import Engine
 from ._failures import summarize_failure
 from ._identifiers import check_text, check_workflow_id
@@ -40,8 +44,14 @@ class Views:
 
     def status(self, workflow_id: str) -> dict[str, Any] | None:
         """See ``Orchestrator.get_workflow_status``."""
-        record = self._database.read_workflow(check_workflow_id(workflow_id))
-        return None if record is None else self.status_of(record)
+        check_workflow_id(workflow_id)
+
+        def look() -> dict[str, Any] | None:
+            record = self._database.read_workflow(workflow_id)
+            return None if record is None else self.status_of(record)
+
+        found: dict[str, Any] | None = recorded("get_workflow_status", look)
+        return found
 
     def status_of(self, record: WorkflowRecord) -> dict[str, Any]:
         """Return how a run stands that was read; see ``Orchestrator.get_workflow_status``."""
@@ -58,7 +68,7 @@ class Views:
 
     def custom_status(self, workflow_id: str) -> Any:
         """See ``Orchestrator.get_custom_status``."""
-        return _shown(self.existing(workflow_id).custom_status, self._serializer)
+        return recorded("get_custom_status", lambda: _shown(self.existing(workflow_id).custom_status, self._serializer))
 
     def page(
         self,
@@ -76,24 +86,42 @@ class Views:
         wanted = None if status is None else WorkflowStatus(status)
         # A manager of a user's own need not know the other filters.
         more: dict[str, Any] = {name: value for name, value in filters.items() if value is not None}
-        records = self._database.page_workflows(name=name or None, status=wanted, limit=most, cursor=cursor, **more)
-        return [self.status_of(record) for record in records]
+
+        def look() -> list[dict[str, Any]]:
+            page = self._database.page_workflows(name=name or None, status=wanted, limit=most, cursor=cursor, **more)
+            return [self.status_of(record) for record in page]
+
+        found: list[dict[str, Any]] = recorded("list_workflows", look)
+        return found
 
     def history(self, workflow_id: str) -> list[dict[str, Any]]:
         """See ``Orchestrator.get_history``."""
-        steps = self._database.get_steps(check_workflow_id(workflow_id))
-        if not steps:
-            self.existing(workflow_id)
-        return [_step(step, self._serializer) for step in steps]
+        check_workflow_id(workflow_id)
+
+        def look() -> list[dict[str, Any]]:
+            steps = self._database.get_steps(workflow_id)
+            if not steps:
+                self.existing(workflow_id)
+            return [_step(step, self._serializer) for step in steps]
+
+        found: list[dict[str, Any]] = recorded("get_history", look)
+        return found
 
     def export(self, workflow_id: str) -> dict[str, Any]:
         """See ``Orchestrator.export_history``."""
-        record = self.existing(workflow_id)
-        return _exported(record, self._database.get_steps(workflow_id))
+
+        def look() -> dict[str, Any]:
+            return _exported(self.existing(workflow_id), self._database.get_steps(workflow_id))
+
+        found: dict[str, Any] = recorded("export_history", look)
+        return found
 
     def queues(self) -> list[dict[str, Any]]:
         """See ``Orchestrator.list_queues``."""
-        return [record._asdict() for record in self._database.list_queues()]
+        found: list[dict[str, Any]] = recorded(
+            "list_queues", lambda: [record._asdict() for record in self._database.list_queues()]
+        )
+        return found
 
 
 def _step(step: StepRecord, serializer: Serializer) -> dict[str, Any]:

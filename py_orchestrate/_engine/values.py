@@ -1,4 +1,4 @@
-"""Values that would differ from one replay to the next: the time, a random number, a fresh UUID; and which code it is.
+"""Values that would differ in a replay: the time, a random number, how another run stands; and which code it is.
 
 Each is a step, whose value is recorded with the next write: nothing has an effect before that, so a value that a crash
 loses has been seen by nobody.
@@ -39,7 +39,7 @@ class Values:
             return self._interrupts.replay(step)
         call = Call(sequence, _KIND, name)
         self._interrupts.check(call)
-        text, copy = self._host.serializer.encode(make(), what=f"durable.{name}()")
+        text, copy = self._host.serializer.encode(make(), what=f"{name}()")
         now = self._host.clock.now()
         self._journal.keep(call.step(ActivityStatus.COMPLETED, now, now, output=text))
         return copy

@@ -237,6 +237,86 @@ def test_asking_inside_a_workflow(memory: MemoryDatabaseManager, orchestrator: M
     assert runner.start_workflow(w).result(10) == [["processing", True], "w", 1]
 
 
+LOOKS: dict[str, Callable[[Orchestrator, str], Any]] = {
+    "result": lambda runner, other: runner.get_handle(other).result(0.02),
+    "wait": lambda runner, other: runner.get_handle(other).wait(0.02)["status"],
+    "wait_for_workflow": lambda runner, other: runner.wait_for_workflow(other, timeout=0.02)["status"],
+    "status": lambda runner, other: runner.get_handle(other).status()["status"],
+    "get_workflow_status": lambda runner, other: runner.get_workflow_status(other)["status"],  # type: ignore[index]
+    "unknown": lambda runner, other: runner.get_workflow_status("not " + other),
+    "custom_status": lambda runner, other: runner.get_handle(other).custom_status(),
+    "list_workflows": lambda runner, other: [run["id"] for run in runner.list_workflows(status="processing")],
+    "get_history": lambda runner, other: [step["status"] for step in runner.get_history(other)],
+    "export_history": lambda runner, other: runner.export_history(other)["status"],
+}
+
+
+@pytest.mark.parametrize("what", LOOKS)
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_a_workflow_has_seen_of_another_run_is_the_same_in_a_replay(
+    memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, what: str, is_async: bool
+) -> None:
+    runner = orchestrator(memory)
+    seen: list[Any] = []
+
+    def look() -> Any:
+        try:
+            found = LOOKS[what](runner, "other")
+        except TimeoutError as error:
+            found = str(error)
+        seen.append(found)
+        return found
+
+    @workflow
+    def other() -> str:
+        durable.set_custom_status("waits")
+        durable.wait_for_event("end")
+        durable.set_custom_status("has ended")
+        return "has ended"
+
+    @workflow
+    def w() -> Any:
+        found = look()
+        durable.wait_for_event("go on")
+        return found
+
+    @workflow
+    async def w_async() -> Any:
+        found = look()
+        await durable.wait_for_event("go on")
+        return found
+
+    runner.start_workflow(other, workflow_id="other")
+    wait_until(lambda: any(step["status"] == "waiting" for step in runner.get_history("other")))
+    looking = runner.start_workflow(w_async if is_async else w)
+    wait_until(lambda: any(step["status"] == "waiting" for step in runner.get_history(looking.id)))
+    assert len(seen) == 1
+    runner.raise_event("other", "end")
+    runner.wait_for_workflow("other", 10)
+    runner.start_workflow(other, workflow_id="not other")
+    looking.raise_event("go on")
+    assert looking.result(10) == seen[0]
+    assert seen == [seen[0]] * 2
+    assert [step["kind"] for step in runner.get_history(looking.id)] == ["value", "event"]
+    assert runner._engine._capacity == 5, "and no worker was lost"
+
+
+def test_a_run_that_ends_in_time_has_done_so_in_a_replay(
+    memory: MemoryDatabaseManager, orchestrator: MakeOrchestrator, child: Any
+) -> None:
+    runner = orchestrator(memory)
+    seen: list[int] = []
+
+    @workflow
+    def w() -> int:
+        seen.append(runner.start_workflow(child, 2).result(20))
+        durable.sleep(0.01)
+        return seen[-1]
+
+    assert runner.start_workflow(w).result(20) == 4
+    assert seen == [4, 4]
+
+
 @pytest.mark.parametrize("inside", ["workflow", "activity"])
 def test_a_start_while_the_orchestrator_stops_is_stored_for_later(
     database: BaseDatabaseManager, orchestrator: MakeOrchestrator, child: Any, inside: str
