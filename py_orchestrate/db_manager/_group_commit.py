@@ -32,9 +32,15 @@ from typing import Any, Protocol
 
 from .._clock import SystemClock
 from .._forks import ForkHolder, hold_for_forks
+from ..errors import DurableCallError
 from ._pacing import Pacing
 
 _FORK_WAIT_SECONDS = 5.0
+_IN_TRANSACTION = (
+    "a transactional activity cannot start workflows, send events or write to its orchestrator's database in another "
+    "way but through its connection: the write would wait for the activity's own transaction to end. Do it in the "
+    "workflow, or in another activity"
+)
 
 Operation = Callable[[Any], Any]
 """What to do inside a transaction, given the connection; may be called again after a rollback."""
@@ -142,6 +148,9 @@ class GroupCommit:
         Args:
             operation: What to do.
             is_large: Whether it writes much, and so leaves room for others; see ``_pacing.py``.
+
+        Raises:
+            DurableCallError: The calling thread keeps all transactions out.
         """
         if is_large:
             self._pacing.wait()
@@ -197,6 +206,8 @@ class GroupCommit:
             if self._leader is None:
                 self._leader = request
                 return True
+            if self._leader.thread == request.thread and timeout < 0:
+                raise DurableCallError(_IN_TRANSACTION)
             request.turn = threading.Lock()
             request.turn.acquire()
             self._waiting.append(request)

@@ -28,6 +28,7 @@ from py_orchestrate.errors import (
     StorageError,
     TransactionError,
     UnsupportedOperationError,
+    WorkflowFailedError,
 )
 
 from ..managers import SevenMethodsManager
@@ -381,6 +382,30 @@ def test_pragmas_that_belong_to_the_transaction(database: SQLiteDatabaseManager,
 
     assert run(body) == [[("name",)], (1,)]
     assert run(lambda connection: connection.execute("PRAGMA user_version").fetchone()) == (7,)
+
+
+def test_a_write_through_the_orchestrator_is_refused_and_holds_up_nobody(
+    path: Path, orchestrator: MakeOrchestrator
+) -> None:
+    @workflow
+    def other() -> str:
+        return "other"
+
+    @activity(transactional=True)
+    def start(connection: sqlite3.Connection) -> str:
+        connection.execute("INSERT INTO items VALUES ('never')")
+        return runner.start_workflow(other).id
+
+    @workflow
+    def run() -> str:
+        return start()  # type: ignore[call-arg]  # it gets its connection
+
+    runner = orchestrator(SQLiteDatabaseManager(path))
+    error = runner.start_workflow(run)
+    with pytest.raises(WorkflowFailedError, match="a transactional activity cannot start workflows"):
+        error.result(20)
+    assert items(path) == []
+    assert runner.start_workflow(other).result(20) == "other"
 
 
 def test_many_transactions_and_other_writes(path: Path, orchestrator: MakeOrchestrator, add: Any) -> None:
