@@ -22,11 +22,6 @@ def statements(monkeypatch):
     noting = threading.RLock()
     monkeypatch.setattr(recovery, "LINGER_SECONDS", 60)  # on a slow machine the background loop would add commits
 
-    class Traced(sqlite3.Connection):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            self.set_trace_callback(note)
-
     def note(statement):
         if not statement.startswith(
             "INSERT INTO py_orchestrate_merged"
@@ -48,9 +43,13 @@ def statements(monkeypatch):
     monkeypatch.setattr(_connections.Connections, "commit_merged", staticmethod(commit_merged))
 
     connect = sqlite3.connect
-    monkeypatch.setattr(
-        _connections.sqlite3, "connect", lambda *args, **kwargs: connect(*args, **kwargs, factory=Traced)
-    )
+
+    def traced_connect(*args, **kwargs):
+        connection = connect(*args, **kwargs)
+        connection.set_trace_callback(note)
+        return connection
+
+    monkeypatch.setattr(_connections.sqlite3, "connect", traced_connect)
     return seen
 
 

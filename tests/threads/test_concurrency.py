@@ -237,7 +237,9 @@ def test_activities_in_flight_are_bounded(path: Path, gate: threading.Event) -> 
     class SlowManager(SQLiteDatabaseManager):
         def record_steps(self, workflow_id: str, epoch: int, steps: Any, **others: Any) -> Any:
             assert gate.wait(30)
-            writes.append(len(steps))
+            # On a slow machine some are marked as running meanwhile, which is another write.
+            if ended := sum(step.status != "running" for step in steps):
+                writes.append(ended)
             return super().record_steps(workflow_id, epoch, steps, **others)
 
     @activity
