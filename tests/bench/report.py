@@ -89,13 +89,13 @@ SQLite when an orchestrator is made, and `import py_orchestrate` alone imports n
     "W8": """the floor's threads wait for their commits, and have to be woken after them, which takes longer than the
 commits' work. Here a thread that finds another one storing leaves its outcome there and goes on: an activity takes 0.06
 ms of processor time, and 0.11 where each waits for its own.""",
-    "W11": """one process has the file for four fifths of the time, and the interpreter for the rest, so several can be
-faster by a quarter at most on two cores. What helps is to have the file for less: a run's end, the claim of the next
-run and the steps of other threads are one statement, and what arrives while another process writes joins the next
-commit: 4.6 operations a commit with two processes and 5.2 with four, instead of 3.9. Four processes take 0.4 ms more of
-processor time for a workflow than one, mostly to look whether the file is free. To look more often (every 0.03 or 0.1
-ms) and a lock file at which processes wait in the kernel for their turn were tried: the one changes nothing, the other
-is fairer and slower, for who has just written can write again at once, while another one first has to be woken.""",
+    "W11": """one process has the file for four fifths of the time, and the interpreter for the rest. What helps is to
+have the file for less: a run's end, the claim of the next run and the steps of other threads are one statement, and
+what arrives while another process writes joins the next commit: 4.6 operations a commit with two processes and 5.2 with
+four, instead of 3.9. A workflow takes 2.2 ms of processor time with one or two processes, and 2.8 with four, mostly to
+look whether the file is free. To look more often (every 0.03 or 0.1 ms), and a lock file at which processes wait in the
+kernel for their turn, were tried: the one changes nothing, the other is fairer and not faster, for who has just written
+can write again at once, while another one has to be woken first.""",
 }
 
 DURABILITY = Path(__file__).parent / "durability.md"
