@@ -93,7 +93,8 @@ def during(orchestrator):
 """
 
 _ENDING = """
-with Orchestrator(folder + "/runs.db", max_workers=2, poll_interval_seconds=0.05) as orchestrator:
+orchestrator = Orchestrator(folder + "/runs.db", max_workers=2, poll_interval_seconds=0.05)
+with orchestrator:  # named before: a run that is taken up uses it at once
     orchestrator.start_workflow(main, workflow_id="run")
     during(orchestrator)
     status = orchestrator.wait_for_workflow("run", 20)
