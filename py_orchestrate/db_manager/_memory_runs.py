@@ -238,8 +238,8 @@ class Runs:
         else:
             self.change(run, signals=record.signals + 1)
 
-    def cancel(self, run: Run) -> None:
-        """Request a run's cancellation."""
+    def cancel(self, run: Run, **changes: Any) -> None:
+        """Request a run's cancellation, and change more of it."""
         self.change(
             run,
             status=_PROCESSING,
@@ -247,6 +247,7 @@ class Runs:
             signals=run.record.signals + 1,
             wake_at=None,
             waiting_for=None,
+            **changes,
         )
 
     def delete(self, run: Run) -> None:

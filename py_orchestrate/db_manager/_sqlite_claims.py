@@ -69,10 +69,13 @@ _WAKE = """
 UPDATE workflows SET wake_at = NULL, waiting_for = NULL WHERE position IN (
     SELECT position FROM workflows WHERE status = 'processing' AND wake_at <= ? ORDER BY wake_at LIMIT 100)
 """
+TO_BE_CANCELLED = """
+request = 'cancel', status = 'processing', signals = signals + 1, wake_at = NULL, waiting_for = NULL
+"""
+"""What is set where a run's cancellation is requested: it becomes ready, also if it is paused."""
 # Their end waits for no place in a queue, as that of runs that somebody cancels.
 _EXPIRE = f"""
-UPDATE workflows SET request = 'cancel', status = 'processing', signals = signals + 1, wake_at = NULL,
-    waiting_for = NULL
+UPDATE workflows SET {TO_BE_CANCELLED}
 WHERE position IN (SELECT position FROM workflows WHERE {UNWATCHED} AND deadline <= ? ORDER BY deadline LIMIT 100)
 """
 IS_READY = f"EXISTS (SELECT 1 FROM workflows WHERE {_READY})"

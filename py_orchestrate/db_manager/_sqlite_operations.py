@@ -22,6 +22,7 @@ from ..models import (
     WorkflowSuspension,
 )
 from ._crashes import recovery_time
+from ._sqlite_claims import TO_BE_CANCELLED
 from ._sqlite_rows import (
     EVENT_COLUMNS,
     STEP_COLUMNS,
@@ -105,11 +106,7 @@ UPDATE workflows SET
 WHERE id = :id AND status IN ('processing', 'paused')
 """
 
-_CANCEL = """
-UPDATE workflows SET request = 'cancel', status = 'processing', signals = signals + 1, wake_at = NULL,
-    waiting_for = NULL, deadline = NULL
-WHERE id = ?
-"""
+_CANCEL = f"UPDATE workflows SET {TO_BE_CANCELLED}, deadline = NULL WHERE id = ?"
 
 _PAUSE = """
 UPDATE workflows SET

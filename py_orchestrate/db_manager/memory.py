@@ -305,8 +305,7 @@ class MemoryDatabaseManager(RecordDatabaseManager):
         """See the base class."""
         with self._lock:
             run = self._unended(workflow_id, "it cannot be cancelled")
-            self._runs.cancel(run)
-            self._runs.change(run, deadline=None)
+            self._runs.cancel(run, deadline=None)
 
     def pause_workflow(self, workflow_id: str) -> None:
         """See the base class."""

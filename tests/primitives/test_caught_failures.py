@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -121,7 +121,16 @@ def test_over_another_attempt_of_what_was_submitted_before_it(
     assert ran == {"called": 1}
 
 
-def test_over_a_pause(store: BaseDatabaseManager, orchestrator: MakeOrchestrator, act: Any) -> None:
+class Held(NamedTuple):
+    """A workflow whose activity has begun, and fails when it may go on."""
+
+    workflow: Any
+    began: threading.Event
+    go_on: threading.Event
+
+
+@pytest.fixture
+def held(act: Any) -> Held:
     began, go_on = threading.Event(), threading.Event()
 
     @activity
@@ -136,36 +145,26 @@ def test_over_a_pause(store: BaseDatabaseManager, orchestrator: MakeOrchestrator
     def w() -> list[Any]:
         return [said(slow), act(1)]
 
-    handle = orchestrator(store).start_workflow(w)
-    assert began.wait(10)
+    return Held(w, began, go_on)
+
+
+def test_over_a_pause(store: BaseDatabaseManager, orchestrator: MakeOrchestrator, held: Held) -> None:
+    handle = orchestrator(store).start_workflow(held.workflow)
+    assert held.began.wait(10)
     handle.pause()
-    go_on.set()
+    held.go_on.set()
     wait_until(lambda: (record := store.read_workflow(handle.id)) and record.owner is None)
     handle.resume()
     assert handle.result(10) == ["no slow", 1]
     assert ran == {"slow": 1}
 
 
-def test_over_a_stop(store: BaseDatabaseManager, orchestrator: MakeOrchestrator, act: Any) -> None:
-    began, go_on = threading.Event(), threading.Event()
-
-    @activity
-    def slow() -> None:
-        ran["slow"] += 1
-        began.set()
-        assert go_on.wait(10)
-        if ran["slow"] == 1:
-            raise ValueError("slow")
-
-    @workflow
-    def w() -> list[Any]:
-        return [said(slow), act(1)]
-
+def test_over_a_stop(store: BaseDatabaseManager, orchestrator: MakeOrchestrator, held: Held) -> None:
     first = orchestrator(store)
-    handle = first.start_workflow(w)
-    assert began.wait(10)
+    handle = first.start_workflow(held.workflow)
+    assert held.began.wait(10)
     assert not first.stop(timeout=0)
-    go_on.set()
+    held.go_on.set()
     wait_until(lambda: (record := store.read_workflow(handle.id)) and record.owner is None)
     assert orchestrator(store).wait_for_workflow(handle.id, 10)["output"] == ["no slow", 1]
     assert ran == {"slow": 1}
